@@ -1,0 +1,99 @@
+//! A policy's own tests: what its file says must come of a request.
+//!
+//! They take the path of `explain`. What report mode would deny counts as denied: the rules are
+//! what is tested, and a policy must pass the same tests before it is put in force.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::explain::Question;
+use crate::policy::Policy;
+use crate::reason::{Reason, Verdict};
+use crate::rule::RuleId;
+use crate::worker::Worker;
+
+/// One `[[test]]`.
+#[derive(Debug)]
+pub(crate) struct OwnTest {
+    pub(crate) worker: Worker,
+    pub(crate) method: Box<str>,
+    pub(crate) url: Box<str>,
+    pub(crate) expect: Expect,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) rule: Option<RuleId>,
+    pub(crate) addresses: Option<Vec<IpAddr>>,
+}
+
+/// What a test expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    Allow,
+    Deny,
+}
+
+impl Expect {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// The outcome of one test.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TestOutcome {
+    /// Which test, from 0 in the order of the file.
+    pub index: usize,
+    /// Whether it passed.
+    pub ok: bool,
+    /// What it expects, as far as it says.
+    pub expected: String,
+    /// What came of it.
+    pub got: String,
+}
+
+impl Policy {
+    /// Runs the policy's own tests. A policy of which one fails must not be put in force.
+    pub fn run_tests(&self, now: Timestamp) -> Vec<TestOutcome> {
+        let outcomes = self.tests.iter().enumerate();
+        outcomes.map(|(index, test)| self.run_test(index, test, now)).collect()
+    }
+
+    fn run_test(&self, index: usize, test: &OwnTest, now: Timestamp) -> TestOutcome {
+        let question = Question {
+            worker: &test.worker,
+            method: &test.method,
+            url: &test.url,
+            addresses: test.addresses.as_deref().unwrap_or_default(),
+        };
+        let answer = self.answer(&question, now);
+        let effect = match answer.verdict() {
+            Some(Verdict::Allow) => Expect::Allow,
+            Some(Verdict::WouldDeny(_)) | None => Expect::Deny,
+        };
+        let (reason, rule) = (answer.reason(), answer.rule());
+        let ok = effect == test.expect
+            && test.reason.is_none_or(|expected| expected == reason)
+            && test.rule.as_ref().is_none_or(|expected| Some(expected) == rule);
+        TestOutcome {
+            index,
+            ok,
+            expected: told(test.expect, test.reason, test.rule.as_ref()),
+            got: told(effect, Some(reason), rule),
+        }
+    }
+}
+
+fn told(effect: Expect, reason: Option<Reason>, rule: Option<&RuleId>) -> String {
+    let mut text = effect.as_str().to_owned();
+    if let Some(reason) = reason {
+        text += &format!(" {reason}");
+    }
+    if let Some(rule) = rule {
+        text += &format!(" by rule {rule}");
+    }
+    text
+}

@@ -1,0 +1,360 @@
+//! One compiled rule, and the single judgement of whether it speaks about what is asked.
+//!
+//! Deciding and explaining both rest on [`Rule::miss`], so they cannot disagree. Hosts are not
+//! judged here: the index finds the rules of a host. What a rule says was proved at load.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::host::HostName;
+use crate::limits::RuleLimits;
+use crate::path::PathPattern;
+use crate::source::Span;
+use crate::target::Scheme;
+use crate::worker::{Labels, Worker, WorkerId};
+
+/// The name of a rule, unique in its policy.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId(Arc<str>);
+
+/// The name of a credential, unique in its policy.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CredentialId(Arc<str>);
+
+macro_rules! identifier {
+    ($name:ident) => {
+        impl $name {
+            /// Reads an id: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit.
+            pub fn parse(text: &str) -> Option<Self> {
+                let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+                let begins = text.starts_with(|first: char| first.is_ascii_alphanumeric());
+                (begins && text.len() <= 64 && text.bytes().all(safe)).then(|| Self(text.into()))
+            }
+
+            /// Returns the id as it was written.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+    };
+}
+
+identifier!(RuleId);
+identifier!(CredentialId);
+
+impl RuleId {
+    /// What a rule is called that has no valid id, so that the rest of it can be checked. It
+    /// cannot be parsed, so nothing refers to it, and no policy has it.
+    pub(crate) fn unnamed() -> Self {
+        Self("?".into())
+    }
+}
+
+/// A rule without its hosts, which are in the index.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) id: RuleId,
+    pub(crate) effect: Effect,
+    pub(crate) workers: Workers,
+    pub(crate) schemes: Schemes,
+    pub(crate) ports: Ports,
+    pub(crate) methods: Methods,
+    pub(crate) paths: Paths,
+    pub(crate) tls: Tls,
+    pub(crate) sni: SniDemand,
+    pub(crate) ech: Ech,
+    pub(crate) expires: Option<Timestamp>,
+    pub(crate) limits: RuleLimits,
+    pub(crate) lends: Box<[Lends]>,
+    /// Where the rule stands in the text.
+    pub(crate) span: Span,
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+/// The credentials that a rule places at one of its hosts.
+#[derive(Debug)]
+pub(crate) struct Lends {
+    pub(crate) host: HostName,
+    pub(crate) port: u16,
+    pub(crate) credentials: Box<[CredentialId]>,
+}
+
+/// What is asked of a rule.
+pub(crate) struct Asked<'a> {
+    pub(crate) worker: &'a Worker,
+    pub(crate) scheme: Scheme,
+    pub(crate) port: u16,
+    /// Method and path, where they are known: a tunnel is decided before they are.
+    pub(crate) request: Option<(&'a str, &'a str)>,
+    pub(crate) now: Timestamp,
+}
+
+/// The first thing about which a rule does not match, in the order in which they are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Miss {
+    /// It is for other workers; it counts as absent.
+    Workers,
+    /// It has expired; it counts as absent.
+    Expired,
+    Scheme,
+    Port,
+    Method,
+    Path,
+}
+
+impl Rule {
+    /// Returns why the rule does not match what is asked, or nothing if it does.
+    pub(crate) fn miss(&self, asked: &Asked<'_>) -> Option<Miss> {
+        if let Some(absent) = self.absent(asked.worker, asked.now) {
+            return Some(absent);
+        }
+        if !self.schemes.contain(asked.scheme) {
+            return Some(Miss::Scheme);
+        }
+        if !self.ports.contain(asked.port) {
+            return Some(Miss::Port);
+        }
+        let (method, path) = asked.request?;
+        if !self.methods.contain(method, self.effect) {
+            return Some(Miss::Method);
+        }
+        (!self.paths.contain(path)).then_some(Miss::Path)
+    }
+
+    /// Returns why the rule is as good as absent for the worker.
+    pub(crate) fn absent(&self, worker: &Worker, now: Timestamp) -> Option<Miss> {
+        if !self.workers.admit(worker) {
+            return Some(Miss::Workers);
+        }
+        self.has_expired(now).then_some(Miss::Expired)
+    }
+
+    pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+
+    /// Whether the rule can only be judged for requests that are seen.
+    pub(crate) fn judges_requests(&self) -> bool {
+        self.methods.are_listed() || self.paths.are_listed()
+    }
+
+    /// Whether tunnels under the rule are opened for inspection.
+    pub(crate) fn intercepts(&self) -> bool {
+        match self.tls {
+            Tls::Intercept => self.schemes.contain(Scheme::Https),
+            Tls::Tunnel => false,
+        }
+    }
+
+    /// Returns the credentials that go into requests to one host and port: never in cleartext,
+    /// never where the credential's own list does not have them.
+    pub(crate) fn lends(&self, scheme: Scheme, host: &HostName, port: u16) -> &[CredentialId] {
+        if scheme != Scheme::Https || !self.intercepts() {
+            return &[];
+        }
+        let found = self.lends.iter().find(|lends| lends.port == port && lends.host == *host);
+        found.map_or(&[], |lends| &lends.credentials)
+    }
+}
+
+/// What a matching rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Allow,
+    Deny,
+}
+
+/// Whether TLS is looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tls {
+    Tunnel,
+    Intercept,
+}
+
+/// Whether a ClientHello needs a server name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SniDemand {
+    Required,
+    Optional,
+}
+
+/// What becomes of a ClientHello that is, or looks, encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ech {
+    Refuse,
+    Allow,
+}
+
+/// Whom a rule is for; both conditions hold.
+#[derive(Debug, Default)]
+pub(crate) struct Workers {
+    /// Nothing: whatever the id.
+    pub(crate) ids: Option<BTreeSet<WorkerId>>,
+    pub(crate) labels: Labels,
+}
+
+impl Workers {
+    pub(crate) fn admit(&self, worker: &Worker) -> bool {
+        self.ids.as_ref().is_none_or(|ids| ids.contains(&worker.id))
+            && worker.labels.contain(&self.labels)
+    }
+
+    /// Whether there may be a worker that both admit.
+    pub(crate) fn may_share(&self, other: &Self) -> bool {
+        let ids = match (&self.ids, &other.ids) {
+            (Some(ours), Some(theirs)) => !ours.is_disjoint(theirs),
+            (Some(ids), None) | (None, Some(ids)) => !ids.is_empty(),
+            (None, None) => true,
+        };
+        let differ = |(name, value)| other.labels.value(name).is_some_and(|theirs| theirs != value);
+        ids && !self.labels.iter().any(differ)
+    }
+}
+
+/// A set of schemes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Schemes(u8);
+
+impl Schemes {
+    pub(crate) const EVERY: Self = Self(0b111);
+    pub(crate) const NONE: Self = Self(0);
+
+    pub(crate) fn with(self, scheme: Scheme) -> Self {
+        Self(self.0 | Self::bit(scheme))
+    }
+
+    pub(crate) fn contain(self, scheme: Scheme) -> bool {
+        self.0 & Self::bit(scheme) != 0
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = Scheme> {
+        [Scheme::Https, Scheme::Http, Scheme::Tcp].into_iter().filter(move |s| self.contain(*s))
+    }
+
+    fn bit(scheme: Scheme) -> u8 {
+        match scheme {
+            Scheme::Https => 0b001,
+            Scheme::Http => 0b010,
+            Scheme::Tcp => 0b100,
+        }
+    }
+}
+
+/// A set of ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ports {
+    Every,
+    /// Most rules have one or two, which stay beside the rule; zero is no port.
+    Few([u16; 4]),
+    Many(Box<[u16]>),
+}
+
+impl Ports {
+    pub(crate) fn listed(ports: &BTreeSet<u16>) -> Self {
+        let mut few = [0; 4];
+        if ports.len() > few.len() {
+            return Self::Many(ports.iter().copied().collect());
+        }
+        for (place, port) in few.iter_mut().zip(ports) {
+            *place = *port;
+        }
+        Self::Few(few)
+    }
+
+    pub(crate) fn contain(&self, port: u16) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Few(ports) => port != 0 && ports.contains(&port),
+            Self::Many(ports) => ports.contains(&port),
+        }
+    }
+
+    /// Returns the ports that are listed; none where every port is meant.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u16> {
+        let listed: &[u16] = match self {
+            Self::Every => &[],
+            Self::Few(ports) => ports,
+            Self::Many(ports) => ports,
+        };
+        listed.iter().copied().filter(|port| *port != 0)
+    }
+
+    pub(crate) fn are_every(&self) -> bool {
+        matches!(self, Self::Every)
+    }
+
+    pub(crate) fn may_share(&self, other: &Self) -> bool {
+        match (self.are_every(), other.are_every()) {
+            (true, true) => true,
+            (true, false) => other.iter().next().is_some(),
+            (false, _) => self.iter().any(|port| other.contain(port)),
+        }
+    }
+}
+
+/// A set of methods.
+#[derive(Debug)]
+pub(crate) enum Methods {
+    Every,
+    Listed(Box<[Box<str>]>),
+}
+
+impl Methods {
+    pub(crate) fn are_listed(&self) -> bool {
+        matches!(self, Self::Listed(_))
+    }
+
+    /// Methods have case, but some origins ignore it: `delete` must not pass a deny of `DELETE`,
+    /// nor an allow of it.
+    fn contain(&self, method: &str, effect: Effect) -> bool {
+        match (self, effect) {
+            (Self::Every, _) => true,
+            (Self::Listed(methods), Effect::Allow) => methods.iter().any(|one| **one == *method),
+            (Self::Listed(methods), Effect::Deny) => {
+                methods.iter().any(|one| one.eq_ignore_ascii_case(method))
+            }
+        }
+    }
+}
+
+/// A set of paths.
+#[derive(Debug)]
+pub(crate) enum Paths {
+    Every,
+    Listed(Box<[PathPattern]>),
+}
+
+impl Paths {
+    pub(crate) fn are_listed(&self) -> bool {
+        matches!(self, Self::Listed(_))
+    }
+
+    fn contain(&self, path: &str) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Listed(patterns) => patterns.iter().any(|pattern| pattern.matches(path)),
+        }
+    }
+}
