@@ -1,0 +1,366 @@
+//! One namespace with one proxy in it, in which cases are played one after another.
+//!
+//! The fixtures stand as long as the process; the proxy is started again whenever something that it
+//! may remember changes: the policy, a name, the resolver's files. Between two cases every origin
+//! connection is ended, so that nothing pooled carries over from one case to the next.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    audit::{self, Record},
+    case::{Case, ChannelName, Input, Policy},
+    client::Client,
+    dns::{self, Dns, Entry, Zone, script::Addresses},
+    namespace::Entered,
+    observed::{Observed, Seen},
+    origin::{Answer, Origin, Plan},
+    packets::{PacketLog, Transport},
+    pki::{Files, Pki},
+    play,
+    proxy::{NotStarted, Proxy},
+    target::{Setup, Target},
+    verdict::{self, Strictness, Verdict},
+};
+
+/// How cases are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Judges the proxy's own records too, where it keeps any.
+    pub check_records: bool,
+    /// How strictly a refusal is judged.
+    pub strictness: Strictness,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { check_records: true, strictness: Strictness::Usual }
+    }
+}
+
+/// A namespace, its fixtures and the proxy under test.
+pub struct Cell<'t> {
+    entered: Entered,
+    pub(crate) packets: PacketLog,
+    pub(crate) dns: Dns,
+    pub(crate) origin: Origin,
+    plan: Plan,
+    certificates: Files,
+    target: &'t dyn Target,
+    running: Option<Running>,
+}
+
+struct Running {
+    proxy: Proxy,
+    directory: PathBuf,
+    policy: Policy,
+    /// What it has been told about names, and may remember.
+    served: BTreeMap<String, Addresses>,
+    /// What it remembers is known to be wrong for the next case.
+    spent: bool,
+}
+
+/// A fault of the test's own surroundings, which must never read as a verdict.
+#[derive(Debug)]
+pub enum Fault {
+    /// A fixture failed.
+    Fixture(io::Error),
+    /// No certificates could be made.
+    Certificates(rcgen::Error),
+    /// The proxy did not start.
+    Proxy(NotStarted),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fixture(error) => write!(f, "a fixture failed: {error}"),
+            Self::Certificates(error) => write!(f, "no certificates: {error}"),
+            Self::Proxy(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Fixture(error)
+    }
+}
+
+impl<'t> Cell<'t> {
+    /// Furnishes the namespace that was entered.
+    pub fn furnish(entered: Entered, target: &'t dyn Target) -> Result<Self, Fault> {
+        let pki = Pki::new().map_err(Fault::Certificates)?;
+        let plan = Plan::good(&pki).map_err(Fault::Certificates)?;
+        Ok(Self {
+            packets: PacketLog::start()?,
+            dns: Dns::start()?,
+            origin: Origin::start(plan.clone())?,
+            certificates: pki.write(entered.directory())?,
+            plan,
+            entered,
+            target,
+            running: None,
+        })
+    }
+
+    /// Plays one case under one policy on one channel.
+    pub fn run(
+        &mut self,
+        case: &Case,
+        policy: Policy,
+        channel: ChannelName,
+        options: Options,
+    ) -> Result<Verdict, Fault> {
+        if let Some(verdict) = self.left_out(case, channel) {
+            return Ok(verdict);
+        }
+        self.ready_for(case, policy)?;
+        self.origin.reset(self.plan_for(case));
+        for port in ports(case) {
+            self.origin.open(port)?;
+        }
+        self.packets.reset();
+        let before = self.usage();
+        let records_before = self.records().len();
+
+        let mut seen = Observed::new(case, policy);
+        let begin = Instant::now();
+        play::play(self, case, channel, &mut seen)?;
+        if seen.elapsed.is_zero() {
+            seen.elapsed = begin.elapsed();
+        }
+        // A dial that was begun before the refusal, as some proxies do, shows a moment later.
+        thread::sleep(Duration::from_millis(30));
+        seen.connections = self.origin.connections().iter().map(Seen::from).collect();
+        seen.queries = self.dns.log();
+        seen.queries.retain(|query| !OWN_NAMES.contains(&query.name.as_str()));
+        self.note_packets(&mut seen);
+        if has_event(case) {
+            self.dns.reset(Zone::default(), Vec::new());
+            let tunnel = self.client()?.tunnel("api.example.com:443");
+            seen.recovered = Some(tunnel.is_ok_and(|tunnel| tunnel.status() == 200));
+        }
+        let running = self.running.as_mut().ok_or_else(gone)?;
+        seen.alive = running.proxy.is_alive();
+        if seen.alive {
+            let after = running.proxy.usage();
+            seen.growth = after.resident.saturating_sub(before.resident);
+            seen.cpu = after.cpu.saturating_sub(before.cpu);
+        }
+        if options.check_records && self.target.records().is_some() {
+            return Ok(self.judge_with_records(&mut seen, records_before, options.strictness));
+        }
+        Ok(verdict::judge(&seen, options.strictness))
+    }
+
+    /// Records are batched, and a tunnel is completed after its end: judged again until they are
+    /// as they should be, or the time is up.
+    fn judge_with_records(
+        &self,
+        seen: &mut Observed<'_>,
+        before: usize,
+        strictness: Strictness,
+    ) -> Verdict {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        loop {
+            let records = self.records().split_off(before);
+            let faults = verdict::record_faults(seen, &records);
+            seen.records = Some(records);
+            if faults.is_empty() || Instant::now() > deadline {
+                return verdict::judge(seen, strictness);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Why a case is not played at all.
+    fn left_out(&self, case: &Case, channel: ChannelName) -> Option<Verdict> {
+        let has = |feature: &str| self.target.features().contains(&feature);
+        let mut missing: Vec<&str> =
+            case.requires.iter().map(String::as_str).filter(|word| !has(word)).collect();
+        if channel == ChannelName::Mitm && !has("tls-intercept") && missing.is_empty() {
+            missing.push("tls-intercept");
+        }
+        if names_via(case) && self.target.via().is_none() {
+            missing.push("a name in Via");
+        }
+        if let Input::Undriven(why) = &case.input
+            && missing.is_empty()
+        {
+            return Some(Verdict::Unchecked(why.clone()));
+        }
+        (!missing.is_empty())
+            .then(|| Verdict::NotApplicable(format!("requires {}", missing.join(", "))))
+    }
+
+    /// Makes sure of a proxy with this policy whose memory cannot contradict the case.
+    fn ready_for(&mut self, case: &Case, policy: Policy) -> Result<(), Fault> {
+        let script = script(case);
+        let line = |pick: fn(&Entry) -> &Option<String>| {
+            script.iter().find_map(|entry| pick(entry).clone()).unwrap_or_default()
+        };
+        let resolv = line(|entry| &entry.resolv_conf);
+        let hosts = line(|entry| &entry.hosts_file);
+        let mut zone: BTreeMap<String, Addresses> =
+            Zone::corpus().iter().map(|(name, found)| (name.clone(), found.clone())).collect();
+        zone.extend(case.resolver.iter().map(|(name, found)| (name.clone(), found.clone())));
+
+        let remembers = self.target.caches_names();
+        let odd_names = matches!(case.input, Input::Dns { .. }) && remembers
+            || !resolv.is_empty()
+            || !hosts.is_empty();
+        let usable = self.running.as_mut().is_some_and(|running| {
+            let stale = zone
+                .iter()
+                .any(|(name, now)| running.served.get(name).is_some_and(|before| before != now));
+            running.policy == policy
+                && !running.spent
+                && !(remembers && stale)
+                && running.proxy.is_alive()
+        });
+        if !usable || odd_names {
+            self.start(policy, &resolv, &hosts)?;
+        }
+        let running = self.running.as_mut().ok_or_else(gone)?;
+        running.served.extend(zone);
+        running.spent = odd_names;
+        self.dns.reset(case.resolver.clone(), script.to_vec());
+        Ok(())
+    }
+
+    fn start(&mut self, policy: Policy, resolv: &str, hosts: &str) -> Result<(), Fault> {
+        self.running = None;
+        self.entered.name_files(resolv, hosts)?;
+        let directory = self.entered.directory().join("proxy");
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir(&directory)?;
+        let certificates = &self.certificates;
+        let setup = Setup { directory: &directory, policy, certificates };
+        let command = self.target.command(&setup)?;
+        let proxy = Proxy::start(command, self.target.ready(), Duration::from_secs(15))
+            .map_err(Fault::Proxy)?;
+        self.running =
+            Some(Running { proxy, directory, policy, served: BTreeMap::new(), spent: false });
+        Ok(())
+    }
+
+    fn plan_for(&self, case: &Case) -> Plan {
+        let mut plan = self.plan.clone();
+        if let Input::Response(response) = &case.input {
+            plan.answer = Answer::Script(Arc::clone(&response.steps));
+        }
+        let refused = script(case).iter().filter_map(|entry| entry.upstream.as_deref());
+        plan.refuse = refused.filter_map(|text| text.split_once(':')?.1.parse().ok()).collect();
+        plan.early = case
+            .must
+            .iter()
+            .any(|word| word.starts_with("upstream_conn_not_reused_with_unread_body"));
+        plan
+    }
+
+    /// Adds whom the proxy dialled since the last call.
+    pub(crate) fn note_packets(&self, seen: &mut Observed<'_>) {
+        let name_servers = [dns::ADDRESS.ip(), dns::ELSEWHERE.ip()];
+        for packet in self.packets.take() {
+            match packet.transport {
+                Transport::Syn if packet.to != dns::ADDRESS => seen.dials.push(packet.to),
+                Transport::Udp
+                    if !name_servers.contains(&packet.to.ip())
+                        && !name_servers.contains(&packet.from.ip()) =>
+                {
+                    seen.datagrams.push(packet.to);
+                }
+                Transport::Syn | Transport::Udp => {}
+            }
+        }
+    }
+
+    /// Returns a client of the running proxy.
+    pub(crate) fn client(&self) -> io::Result<Client> {
+        let running = self.running.as_ref().ok_or_else(gone)?;
+        Ok(Client::new(running.proxy.address(), self.packets.own()))
+    }
+
+    /// Returns the name that the proxy writes in `Via`.
+    pub(crate) fn via(&self) -> &str {
+        self.target.via().unwrap_or_default()
+    }
+
+    fn usage(&self) -> crate::proxy::Usage {
+        self.running.as_ref().map(|running| running.proxy.usage()).unwrap_or_default()
+    }
+
+    fn records(&self) -> Vec<Record> {
+        match (&self.running, self.target.records()) {
+            (Some(running), Some(path)) => audit::read(&running.directory.join(path)),
+            (None, _) | (_, None) => Vec::new(),
+        }
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "no proxy runs")
+}
+
+fn script(case: &Case) -> &[Entry] {
+    match &case.input {
+        Input::Dns { script, .. } => script,
+        Input::Connect { .. }
+        | Input::Absolute { .. }
+        | Input::Raw { .. }
+        | Input::Tls(_)
+        | Input::Response(_)
+        | Input::Undriven(_) => &[],
+    }
+}
+
+/// Whether something happens to the name server in the middle of the case.
+pub(crate) fn has_event(case: &Case) -> bool {
+    script(case).iter().any(|entry| entry.event.is_some())
+}
+
+fn names_via(case: &Case) -> bool {
+    match &case.input {
+        Input::Raw { segments, .. } => segments
+            .iter()
+            .any(|segment| crate::observed::contains(&segment.bytes, play::VIA_PLACEHOLDER)),
+        Input::Connect { .. }
+        | Input::Absolute { .. }
+        | Input::Tls(_)
+        | Input::Dns { .. }
+        | Input::Response(_)
+        | Input::Undriven(_) => false,
+    }
+}
+
+/// Ports that a case names, so that a wrong dial meets a listener.
+fn ports(case: &Case) -> Vec<u16> {
+    let text = match &case.input {
+        Input::Connect { authority } => authority,
+        Input::Absolute { url, .. } => url,
+        Input::Raw { .. }
+        | Input::Tls(_)
+        | Input::Dns { .. }
+        | Input::Response(_)
+        | Input::Undriven(_) => return Vec::new(),
+    };
+    let after_colons = text.split(':').skip(1);
+    after_colons
+        .filter_map(|part| {
+            let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+            part[..end].parse().ok()
+        })
+        .collect()
+}
+
+/// Names that some proxies look up about themselves when they start.
+const OWN_NAMES: [&str; 2] = ["1.0.0.127.in-addr.arpa", "localhost"];

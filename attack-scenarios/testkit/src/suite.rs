@@ -1,0 +1,210 @@
+//! The whole corpus against one proxy, family by family.
+//!
+//! A process holds one namespace, so each family is played by a child: the same binary started
+//! again with [`CELL`] set. The child prints one JSON line for each run. What a run is expected to
+//! leave unproven stands in a committed list; see [`expected`].
+
+use std::{
+    env, io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    time::Instant,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    case::{self, Case, ChannelName, Policy},
+    cell::{Cell, Options},
+    namespace::{Namespace, REQUIRE},
+    target::Target,
+};
+
+pub mod expected;
+
+/// Names the family that a child of [`play_family`] plays; [`PROBE`] only tries the namespace.
+pub const CELL: &str = "EGRET_CELL";
+
+/// The value of [`CELL`] that plays nothing.
+pub const PROBE: &str = "probe";
+
+/// One run of a case: under one policy, on one channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// The case.
+    pub id: String,
+    /// Its family.
+    pub family: String,
+    /// Its kind.
+    pub kind: String,
+    /// The policy, by its word.
+    pub policy: String,
+    /// The channel, by its word.
+    pub channel: String,
+    /// What a failure means, by its word.
+    pub severity: String,
+    /// How it ended, by its word; `error` where the surroundings failed.
+    pub verdict: String,
+    /// Why; empty for a pass.
+    pub why: String,
+    /// How long it took.
+    pub ms: u64,
+}
+
+impl Row {
+    /// Whether the run shows something wrong.
+    pub fn is_failure(&self) -> bool {
+        !matches!(self.verdict.as_str(), "pass" | "soft" | "unchecked" | "not applicable")
+    }
+
+    /// Whether the run proves what the case asks for.
+    pub fn is_pass(&self) -> bool {
+        self.verdict == "pass"
+    }
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { id, family, kind: _, policy, channel, severity, verdict, why, ms: _ } = self;
+        write!(f, "{verdict} {id} [{family}, {severity}] {policy} {channel}: {why}")
+    }
+}
+
+/// The runs of a family, in an order that starts the proxy rarely.
+pub fn plan<'c>(cases: &'c [Case], family: &str) -> Vec<(&'c Case, Policy, ChannelName)> {
+    let mut runs = Vec::new();
+    for case in cases.iter().filter(|case| case.family == family) {
+        for policy in &case.policies {
+            runs.extend(case.channels.iter().map(|channel| (case, *policy, *channel)));
+        }
+    }
+    // What shares a policy and the names stands together.
+    runs.sort_by_cached_key(|(case, policy, channel)| {
+        (*policy, format!("{:?}", case.resolver), case.id.clone(), *channel)
+    });
+    runs
+}
+
+/// The families of the corpus, sorted.
+pub fn families(cases: &[Case]) -> Vec<String> {
+    let mut families: Vec<String> = cases.iter().map(|case| case.family.clone()).collect();
+    families.sort();
+    families.dedup();
+    families
+}
+
+/// If this process is a cell, plays its family and returns with which status it must end. To be
+/// called first in `main`, before any thread is started.
+pub fn cell(corpus: &Path, target: &dyn Target, options: Options) -> Option<ExitCode> {
+    let family = env::var(CELL).ok()?;
+    let entered = match Namespace::require() {
+        Ok(entered) => entered,
+        Err(code) => return Some(code),
+    };
+    if family == PROBE {
+        println!("{PROBE}");
+        return Some(ExitCode::SUCCESS);
+    }
+    let played = case::load(corpus).map_err(Into::into).and_then(|cases| {
+        let mut cell = Cell::furnish(entered, target)?;
+        for (case, policy, channel) in plan(&cases, &family) {
+            let row = play(&mut cell, case, policy, channel, options);
+            println!("{}", serde_json::to_string(&row).map_err(io::Error::from)?);
+        }
+        Ok::<(), Box<dyn std::error::Error>>(())
+    });
+    Some(match played {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn play(
+    cell: &mut Cell<'_>,
+    case: &Case,
+    policy: Policy,
+    channel: ChannelName,
+    options: Options,
+) -> Row {
+    let begin = Instant::now();
+    let (verdict, why) = match cell.run(case, policy, channel, options) {
+        Ok(verdict) => (verdict.word().to_owned(), verdict.why().to_owned()),
+        // A fault of the surroundings must never read as a verdict on the proxy.
+        Err(fault) => ("error".to_owned(), fault.to_string()),
+    };
+    Row {
+        id: case.id.clone(),
+        family: case.family.clone(),
+        kind: case.kind.clone(),
+        policy: policy.to_string(),
+        channel: channel.to_string(),
+        severity: case.severity.to_string(),
+        verdict,
+        why,
+        ms: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Whether cells can be started here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cells {
+    /// They can.
+    Available,
+    /// The system forbids it; what it said has been printed by the child.
+    Forbidden {
+        /// `EGRET_REQUIRE_NETNS=1` makes this a failure.
+        required: bool,
+    },
+}
+
+/// Tries a cell that plays nothing.
+pub fn probe() -> io::Result<Cells> {
+    let output = child(PROBE)?.output()?;
+    if String::from_utf8_lossy(&output.stdout).trim() == PROBE {
+        return Ok(Cells::Available);
+    }
+    Ok(Cells::Forbidden { required: env::var_os(REQUIRE).is_some_and(|value| value == "1") })
+}
+
+/// Plays a family in a cell of its own and returns its rows; an error when the cell did not play
+/// all of them.
+pub fn play_family(cases: &[Case], family: &str) -> Result<Vec<Row>, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("cell {family}: {error}");
+    let output =
+        child(family).and_then(|mut command| command.output()).map_err(|error| failed(&error))?;
+    let rows: Vec<Row> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()
+        .map_err(|error| failed(&error))?;
+    let planned = plan(cases, family).len();
+    if !output.status.success() || rows.len() != planned {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(failed(&format!(
+            "{} of {planned} runs, {}: {said}",
+            rows.len(),
+            output.status
+        )));
+    }
+    Ok(rows)
+}
+
+fn child(family: &str) -> io::Result<Command> {
+    let binary: PathBuf = env::current_exe()?;
+    let mut command = Command::new(binary);
+    command.env(CELL, family).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Ok(command)
+}
+
+/// Counts rows by verdict, for a line of summary.
+pub fn tally(rows: &[Row]) -> String {
+    let count = |word: &str| rows.iter().filter(|row| row.verdict == word).count();
+    let words = ["pass", "soft", "fail", "error", "unchecked", "not applicable"];
+    let counted = words.iter().map(|word| (count(word), word));
+    let parts: Vec<String> =
+        counted.filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+    parts.join(", ")
+}
