@@ -1,0 +1,294 @@
+//! Takes connections in (stage 1) and serves HTTP on them.
+//!
+//! The accept loop outlives whatever happens to a connection, and running out of descriptors: it
+//! waits a moment and tries again, while what is open goes on. Above the limit on connections a
+//! few more are taken to be told so; beyond those they are reset at once.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use egret_policy::{Policy, WorkerId};
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::OwnedSemaphorePermit,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    dial::is_exhaustion,
+    exchange::{HttpTunnel, exchange},
+    gate::{GateLimits, Verdicts, gate},
+    identify::Identification,
+    live::{Cut, Seat, Standing},
+    proxy::Shared,
+    refusal::Refusal,
+    socket::Socket,
+    tunnel::WorkerEnd,
+};
+
+/// How long the accept loop rests when the machine has nothing to give.
+const REST: Duration = Duration::from_millis(50);
+/// How long a connection may stay open between two requests.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// Fields of a head; the gate's limit is below, so that it is the one to refuse.
+const HYPER_FIELDS: usize = 128;
+const GATE_FIELDS: usize = 100;
+const TARGET_BYTES: usize = 8 << 10;
+
+/// A bound socket and how it identifies.
+pub(crate) struct Listener {
+    pub(crate) name: String,
+    pub(crate) identification: Identification,
+}
+
+/// One client connection, or the inside of one tunnel.
+pub(crate) struct Connection {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) listener: Arc<Listener>,
+    pub(crate) client: SocketAddr,
+    pub(crate) cut: Cut,
+    pub(crate) verdicts: Verdicts,
+    /// The tunnel that this is the inside of.
+    pub(crate) tunnel: Option<HttpTunnel>,
+    place: Place,
+    seat: Mutex<Option<Seat>>,
+}
+
+/// Whether a connection is served, or only told that it is not.
+enum Place {
+    Slot {
+        _slot: OwnedSemaphorePermit,
+    },
+    Refused {
+        _slot: OwnedSemaphorePermit,
+    },
+    /// Inside a tunnel, whose own connection holds the slot.
+    Inside {
+        _outer: Arc<Connection>,
+    },
+}
+
+impl Connection {
+    /// Refuses when there is no slot for this connection, or no time left.
+    pub(crate) fn admit(&self) -> Result<(), Refusal> {
+        match self.place {
+            Place::Refused { .. } => Err(Refusal::Overloaded),
+            Place::Slot { .. } | Place::Inside { .. } if self.shared.stop.is_cancelled() => {
+                Err(Refusal::Draining)
+            }
+            Place::Slot { .. } | Place::Inside { .. } => Ok(()),
+        }
+    }
+
+    /// Counts this connection as one of `worker`'s.
+    pub(crate) fn seat(&self, worker: &WorkerId) -> Result<(), Refusal> {
+        let mut seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
+        if seat.as_ref().is_some_and(|seat| seat.worker() == worker) {
+            return Ok(());
+        }
+        let limit = self.shared.limits.connections_per_worker;
+        *seat = Some(self.shared.live.seat(worker, limit).ok_or(Refusal::Overloaded)?);
+        Ok(())
+    }
+
+    /// Checks the rights again after they were entered in the live index: a revocation or a new
+    /// policy either found the entry or is seen here.
+    pub(crate) fn still_allowed(
+        &self,
+        judged_by: &Arc<Policy>,
+        worker: &WorkerId,
+        standing: &Standing,
+    ) -> Result<(), Refusal> {
+        if !self.listener.identification.is_admitted(worker, &*self.shared.workers) {
+            return Err(Refusal::Revoked);
+        }
+        let current = self.shared.policy.load_full();
+        match Arc::ptr_eq(judged_by, &current) {
+            true => Ok(()),
+            false => Ok(self.shared.holds(&current, standing)?),
+        }
+    }
+
+    /// The same, when it is not known which policy judged.
+    pub(crate) fn still_standing(
+        &self,
+        worker: &WorkerId,
+        standing: &Standing,
+    ) -> Result<(), Refusal> {
+        let current = self.shared.policy.load_full();
+        self.still_allowed(&current, worker, standing)?;
+        Ok(self.shared.holds(&current, standing)?)
+    }
+}
+
+/// Accepts until the proxy stops.
+pub(crate) async fn accept(socket: TcpListener, listener: Arc<Listener>, shared: Arc<Shared>) {
+    loop {
+        let accepted = tokio::select! {
+            () = shared.stop.cancelled() => return,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, client)) => take_in(stream, client, &listener, &shared),
+            Err(error) if is_exhaustion(&error) => {
+                tracing::warn!(%error, "no connection can be accepted for the moment");
+                tokio::time::sleep(REST).await;
+            }
+            // The client was gone before it was accepted.
+            Err(error) => tracing::debug!(%error, "accept"),
+        }
+    }
+}
+
+fn take_in(stream: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shared: &Arc<Shared>) {
+    let place = match shared.slots.clone().try_acquire_owned() {
+        Ok(slot) => Place::Slot { _slot: slot },
+        Err(_) => match shared.overflow.clone().try_acquire_owned() {
+            Ok(slot) => Place::Refused { _slot: slot },
+            Err(_) => return,
+        },
+    };
+    let cut = Cut::default();
+    let Ok(socket) = Socket::new(stream, cut.clone()) else { return };
+    let registration = shared.live.enter(&cut, None);
+    let (io, verdicts) = gate(socket, gate_limits(shared));
+    let connection = Arc::new(Connection {
+        shared: shared.clone(),
+        listener: listener.clone(),
+        client,
+        cut: cut.clone(),
+        verdicts,
+        tunnel: None,
+        place,
+        seat: Mutex::default(),
+    });
+    let stop = shared.stop.clone();
+    shared.tasks.spawn(until_cut(cut, async move {
+        let _registration = registration;
+        serve(connection, io, stop).await;
+    }));
+}
+
+/// Serves the requests inside a tunnel until either end of it has ended.
+pub(crate) async fn serve_tunnel(
+    outer: &Arc<Connection>,
+    tunnel: HttpTunnel,
+    end: WorkerEnd,
+    origin_ended: CancellationToken,
+) {
+    let (io, verdicts) = gate(Resumed(end), gate_limits(&outer.shared));
+    let connection = Arc::new(Connection {
+        shared: outer.shared.clone(),
+        listener: outer.listener.clone(),
+        client: outer.client,
+        cut: outer.cut.clone(),
+        verdicts,
+        tunnel: Some(tunnel),
+        place: Place::Inside { _outer: outer.clone() },
+        seat: Mutex::default(),
+    });
+    serve(connection, io, origin_ended).await;
+}
+
+/// Serves HTTP/1 until the connection ends; `wind_down` lets the exchange under way be the last.
+async fn serve<S>(
+    connection: Arc<Connection>,
+    io: crate::gate::Gate<S>,
+    wind_down: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let connection = connection.clone();
+        async move { Ok::<_, std::convert::Infallible>(exchange(connection, request).await) }
+    });
+    // A worker may close its side when it has asked (RFC 9112, section 9.6): it still gets its
+    // answer, and a body that ends early still gets its 400.
+    let serving = http1::Builder::new()
+        .half_close(true)
+        .max_headers(HYPER_FIELDS)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = wind_down.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a worker's connection ended");
+    }
+}
+
+/// Runs `work` until it ends or is cut; what it owned is dropped either way.
+pub(crate) async fn until_cut(cut: Cut, work: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = cut.cancelled() => {}
+        () = work => {}
+    }
+}
+
+fn gate_limits(shared: &Shared) -> GateLimits {
+    GateLimits {
+        head_bytes: shared.limits.head_bytes,
+        target_bytes: TARGET_BYTES,
+        fields: GATE_FIELDS,
+        header_timeout: shared.limits.header_timeout,
+        idle_timeout: KEEP_ALIVE,
+    }
+}
+
+/// The worker's end of a tunnel, read from its beginning again.
+struct Resumed(WorkerEnd);
+
+impl AsyncRead for Resumed {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        let early: &mut BytesMut = &mut self.0.early;
+        if early.is_empty() {
+            return std::pin::Pin::new(&mut self.0.socket).poll_read(cx, buf);
+        }
+        let moved = early.len().min(buf.remaining());
+        buf.put_slice(&early[..moved]);
+        early.advance(moved);
+        std::task::Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Resumed {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::pin::Pin::new(&mut self.0.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.0.socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,182 @@
+//! What of a message belongs to one hop and ends here (RFC 9110, section 7.6).
+//!
+//! Works on fields only: framing is the gate's towards the worker and hyper's towards the origin,
+//! so `Content-Length`, `Transfer-Encoding` and `Host` are never nominated away, and the `Host`
+//! that goes out is always the permitted one.
+
+use egret_policy::{Authority, Grant, Scheme};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+        VIA,
+    },
+};
+
+/// How egret names itself in `Via`, and what it takes for a loop.
+const PSEUDONYM: &str = "egret";
+const VIA_EGRET: HeaderValue = HeaderValue::from_static("1.1 egret");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+
+/// Fields by which some frameworks let a request claim another method than its own.
+const METHOD_OVERRIDES: [HeaderName; 3] = [
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-method-override"),
+];
+
+/// Whether a request has been through this proxy, or one that calls itself the same.
+pub(crate) fn has_looped(headers: &HeaderMap) -> bool {
+    let tokens =
+        headers.get_all(VIA).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    tokens.into_iter().any(|entry| {
+        let mut words =
+            entry.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+        let (_protocol, by) = (words.next(), words.next());
+        by.is_some_and(|by| by.eq_ignore_ascii_case(PSEUDONYM.as_bytes()))
+    })
+}
+
+/// Makes the fields of a request fit to be sent to the origin.
+pub(crate) fn towards_origin(
+    headers: &mut HeaderMap,
+    scheme: Scheme,
+    authority: &Authority,
+    grant: &Grant,
+) {
+    end_here(headers);
+    for name in [EXPECT, TRACESTATE, BAGGAGE] {
+        headers.remove(name);
+    }
+    if grant.strips_method_override() {
+        for name in METHOD_OVERRIDES {
+            headers.remove(name);
+        }
+    }
+    let host = if Some(authority.port()) == scheme.default_port() {
+        authority.host().to_string()
+    } else {
+        authority.to_string()
+    };
+    let host = HeaderValue::from_str(&host).expect("a canonical authority is visible ASCII");
+    headers.insert(HOST, host);
+    headers.append(VIA, VIA_EGRET);
+}
+
+/// Makes the fields of an answer fit to be sent to the worker.
+pub(crate) fn towards_worker(headers: &mut HeaderMap) {
+    end_here(headers);
+    headers.remove(ALT_SVC);
+    headers.append(VIA, VIA_EGRET);
+}
+
+fn end_here(headers: &mut HeaderMap) {
+    for name in nominated(headers) {
+        headers.remove(name);
+    }
+    for name in [CONNECTION, KEEP_ALIVE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
+        headers.remove(name);
+    }
+    let proxys: Vec<_> =
+        headers.keys().filter(|name| name.as_str().starts_with("proxy-")).cloned().collect();
+    for name in proxys {
+        headers.remove(name);
+    }
+}
+
+/// The fields that `Connection` names, without those that say where a message goes and ends.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| ![HOST, CONTENT_LENGTH, TRANSFER_ENCODING].contains(name))
+        .collect()
+}
+
+/// Whether an answer's framing could be read in two ways (RFC 9112, section 6.3).
+pub(crate) fn is_ambiguous(headers: &HeaderMap) -> bool {
+    let codings: Vec<_> = headers.get_all(TRANSFER_ENCODING).iter().collect();
+    let chunked =
+        |value: &&HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    match codings.as_slice() {
+        [] => lengths > 1,
+        [one] => !chunked(one) || lengths > 0,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn what_connection_names_ends_here_but_never_the_framing() {
+        let mut map = headers(&[
+            ("connection", "close, X-Audit-Id, content-length"),
+            ("connection", "keep-alive"),
+            ("x-audit-id", "7"),
+            ("content-length", "5"),
+            ("keep-alive", "timeout=5"),
+            ("x-kept", "yes"),
+        ]);
+        towards_worker(&mut map);
+        assert_eq!(
+            map,
+            headers(&[("content-length", "5"), ("x-kept", "yes"), ("via", "1.1 egret")])
+        );
+    }
+
+    #[test]
+    fn proxy_fields_and_alternative_services_never_pass() {
+        let mut map = headers(&[
+            ("proxy-authenticate", "Basic"),
+            ("proxy-status", "other"),
+            ("proxy-connection", "keep-alive"),
+            ("alt-svc", "h3=\":443\""),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABkAAQCAAAAAAIAAAAA"),
+        ]);
+        towards_worker(&mut map);
+        assert_eq!(map, headers(&[("via", "1.1 egret")]));
+    }
+
+    #[test]
+    fn only_our_own_name_in_via_is_a_loop() {
+        assert!(has_looped(&headers(&[("via", "1.0 fred, 1.1 egret")])));
+        assert!(has_looped(&headers(&[("via", "1.1 fred"), ("via", "HTTP/1.1 EGRET (x)")])));
+        assert!(!has_looped(&headers(&[("via", "1.1 egrets, 1.1 p.example.net")])));
+        assert!(!has_looped(&headers(&[])));
+    }
+
+    #[test]
+    fn answers_that_can_be_read_in_two_ways_are_told_apart() {
+        assert!(!is_ambiguous(&headers(&[("content-length", "5")])));
+        assert!(!is_ambiguous(&headers(&[("transfer-encoding", "Chunked")])));
+        assert!(!is_ambiguous(&headers(&[])));
+        assert!(is_ambiguous(&headers(&[
+            ("transfer-encoding", "chunked"),
+            ("content-length", "5")
+        ])));
+        assert!(is_ambiguous(&headers(&[("transfer-encoding", "gzip, chunked")])));
+        assert!(is_ambiguous(&headers(&[("content-length", "5"), ("content-length", "6")])));
+        assert!(is_ambiguous(&headers(&[
+            ("transfer-encoding", "chunked"),
+            ("transfer-encoding", "chunked")
+        ])));
+    }
+}

@@ -1,0 +1,49 @@
+//! The data path of egret: accept, parse, identify, decide, resolve, pin, connect, inject, relay,
+//! record.
+//!
+//! [`Proxy`] is what a program runs; `exchange` shows the whole way of a request in execution
+//! order. Policy decides in `egret-policy`; this crate carries its decisions out and never takes
+//! one of its own. It reads no configuration and no environment.
+
+mod accept;
+mod clock;
+mod dial;
+mod exchange;
+mod gate;
+mod hello;
+mod hop;
+mod identify;
+mod inject;
+mod live;
+mod own;
+mod parse;
+mod proxy;
+mod record;
+mod refusal;
+mod relay;
+mod resolve;
+mod settings;
+mod socket;
+mod tunnel;
+
+pub use self::{
+    clock::Clock,
+    identify::{StaticWorker, StaticWorkers, Workers},
+    live::Selector,
+    proxy::{BindError, Handle, Ports, Proxy},
+    record::{ClosedBy, Flush, RecordError, Recorder},
+    resolve::ResolverError,
+    settings::{ConnectionLimits, DnsSettings, IdentityKind, ListenerSettings, Settings},
+};
+
+/// The stages themselves, for the proofs in `tests/proofs` that they cannot be misused. Not part
+/// of the interface.
+#[doc(hidden)]
+pub mod stages {
+    pub use crate::{
+        dial::{Connected, DialError, dial},
+        inject::{InjectError, Ready, inject},
+        live::Cut,
+        relay::{Upload, UploadError},
+    };
+}

@@ -1,0 +1,297 @@
+//! The one index of everything that is live, and the one call that cuts it.
+//!
+//! Every client connection and every exchange is entered here by worker and rule *before* its
+//! rights are checked, so a revocation either finds the entry or is seen by the check: it cannot
+//! fall between the two. Cutting cancels a token; whoever owns the sockets drops them with a
+//! reset. The index holds no sockets and waits for nothing.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use egret_policy::{Authority, CredentialId, RuleId, Target, Worker, WorkerId};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use crate::record::ClosedBy;
+
+const SHARDS: usize = 32;
+
+/// The index; one per proxy.
+pub(crate) struct Live {
+    shards: [Mutex<HashMap<u64, Entry>>; SHARDS],
+    next: AtomicU64,
+    /// Connections by worker, for `connections_per_worker`.
+    by_worker: [Mutex<HashMap<WorkerId, Arc<AtomicUsize>>>; SHARDS],
+    hasher: std::hash::RandomState,
+}
+
+/// What an entry may do now, so that a new policy can decide it again.
+#[derive(Clone)]
+pub(crate) enum Standing {
+    /// Nothing is granted yet, or the connection is idle between two requests.
+    Nothing,
+    /// A tunnel; `selected` is what its first bytes were, once they are known.
+    Tunnel {
+        worker: Arc<Worker>,
+        authority: Authority,
+        peer: SocketAddr,
+        selected: Option<Selected>,
+    },
+    /// A request under way.
+    Request { worker: Arc<Worker>, method: Box<str>, target: Target, peer: SocketAddr },
+}
+
+/// What the first bytes of a tunnel were.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Selected {
+    /// A ClientHello; `named` when its server name is the host of the tunnel.
+    Tls { named: bool, ech: bool },
+    /// Plain HTTP, where each request stands for itself.
+    Http,
+    /// Anything else.
+    Opaque,
+}
+
+struct Entry {
+    cut: Cut,
+    worker: Option<WorkerId>,
+    rule: Option<RuleId>,
+    credentials: Box<[CredentialId]>,
+    standing: Standing,
+}
+
+/// Whose entries a cut is about.
+#[derive(Debug, Clone)]
+pub enum Selector {
+    /// Everything.
+    All,
+    /// Everything of one worker.
+    Worker(WorkerId),
+    /// Everything that one rule allowed.
+    Rule(RuleId),
+    /// Everything that carries one credential.
+    Credential(CredentialId),
+}
+
+impl Live {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            next: AtomicU64::new(0),
+            by_worker: std::array::from_fn(|_| Mutex::default()),
+            hasher: std::hash::RandomState::new(),
+        })
+    }
+
+    /// Enters something that `cut` can end.
+    pub(crate) fn enter(self: &Arc<Self>, cut: &Cut, worker: Option<&WorkerId>) -> Registration {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let entry = Entry {
+            cut: cut.clone(),
+            worker: worker.cloned(),
+            rule: None,
+            credentials: Box::default(),
+            standing: Standing::Nothing,
+        };
+        self.shard(id).insert(id, entry);
+        Registration { live: self.clone(), id }
+    }
+
+    /// Counts a connection of `worker`; `None` when it has `limit` of them already.
+    pub(crate) fn seat(self: &Arc<Self>, worker: &WorkerId, limit: usize) -> Option<Seat> {
+        let mut counts = lock(&self.by_worker[self.hasher.hash_one(worker) as usize % SHARDS]);
+        let count = counts.entry(worker.clone()).or_default().clone();
+        // Under the shard's lock, so that a count is never dropped between look-up and increment.
+        if count.load(Ordering::Relaxed) >= limit {
+            return None;
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        Some(Seat { live: self.clone(), worker: worker.clone(), count })
+    }
+
+    /// Cuts what `selector` names and returns how many entries that were.
+    pub(crate) fn cut(&self, selector: &Selector, by: ClosedBy) -> usize {
+        self.cut_where(by, |entry| match selector {
+            Selector::All => true,
+            Selector::Worker(worker) => entry.worker.as_ref() == Some(worker),
+            Selector::Rule(rule) => entry.rule.as_ref() == Some(rule),
+            Selector::Credential(credential) => entry.credentials.contains(credential),
+        })
+    }
+
+    /// Cuts every entry whose standing `lost` says is no longer allowed.
+    pub(crate) fn cut_losers(&self, lost: impl Fn(&Standing) -> bool) -> usize {
+        self.cut_where(ClosedBy::Policy, |entry| lost(&entry.standing))
+    }
+
+    fn cut_where(&self, by: ClosedBy, chosen: impl Fn(&Entry) -> bool) -> usize {
+        let mut cut = 0;
+        for shard in &self.shards {
+            for entry in lock(shard).values().filter(|entry| chosen(entry)) {
+                entry.cut.now(by);
+                cut += 1;
+            }
+        }
+        cut
+    }
+
+    /// Returns how many entries there are.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    fn shard(&self, id: u64) -> MutexGuard<'_, HashMap<u64, Entry>> {
+        lock(&self.shards[id as usize % SHARDS])
+    }
+}
+
+/// Keeps an entry in the index until dropped.
+pub(crate) struct Registration {
+    live: Arc<Live>,
+    id: u64,
+}
+
+impl Registration {
+    /// Names the worker, before anybody checks what it may do.
+    pub(crate) fn identify(&self, worker: &WorkerId) {
+        self.change(|entry| entry.worker = Some(worker.clone()));
+    }
+
+    /// Records what was granted, before the grant is checked against the policy now in force.
+    pub(crate) fn stand(
+        &self,
+        rule: Option<&RuleId>,
+        credentials: &[CredentialId],
+        standing: Standing,
+    ) {
+        self.change(|entry| {
+            entry.rule = rule.cloned();
+            entry.credentials = credentials.into();
+            entry.standing = standing;
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Entry)) {
+        if let Some(entry) = self.live.shard(self.id).get_mut(&self.id) {
+            change(entry);
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.live.shard(self.id).remove(&self.id);
+    }
+}
+
+/// One counted connection of a worker.
+pub(crate) struct Seat {
+    live: Arc<Live>,
+    worker: WorkerId,
+    count: Arc<AtomicUsize>,
+}
+
+impl Seat {
+    pub(crate) fn worker(&self) -> &WorkerId {
+        &self.worker
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let shard = self.live.hasher.hash_one(&self.worker) as usize % SHARDS;
+        let mut counts = lock(&self.live.by_worker[shard]);
+        if self.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            counts.remove(&self.worker);
+        }
+    }
+}
+
+/// Ends one client connection and all that hangs on it; the first cause is the one recorded.
+#[derive(Clone, Default)]
+pub struct Cut(Arc<CutState>);
+
+#[derive(Default)]
+struct CutState {
+    token: CancellationToken,
+    by: OnceLock<ClosedBy>,
+}
+
+impl Cut {
+    pub(crate) fn now(&self, by: ClosedBy) {
+        // The cause is there before anybody can see the cancellation.
+        let _ = self.0.by.set(by);
+        self.0.token.cancel();
+    }
+
+    pub(crate) fn cancelled(&self) -> WaitForCancellationFuture<'_> {
+        self.0.token.cancelled()
+    }
+
+    /// Returns who cut, if anybody has.
+    pub(crate) fn by(&self) -> Option<ClosedBy> {
+        self.0.token.is_cancelled().then(|| self.0.by.get().copied()).flatten()
+    }
+}
+
+/// A poisoned shard is still a map of valid entries: no code here leaves one half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(id: &str) -> WorkerId {
+        WorkerId::parse(id).unwrap()
+    }
+
+    #[test]
+    fn a_cut_reaches_the_worker_named_and_nobody_else() {
+        let live = Live::new();
+        let (first, second) = (Cut::default(), Cut::default());
+        let _a = live.enter(&first, Some(&worker("a")));
+        let _b = live.enter(&second, Some(&worker("b")));
+
+        assert_eq!(live.cut(&Selector::Worker(worker("a")), ClosedBy::Revoked), 1);
+
+        assert_eq!(first.by(), Some(ClosedBy::Revoked));
+        assert_eq!(second.by(), None);
+    }
+
+    #[test]
+    fn the_first_cause_is_kept() {
+        let cut = Cut::default();
+        cut.now(ClosedBy::Revoked);
+        cut.now(ClosedBy::Drain);
+        assert_eq!(cut.by(), Some(ClosedBy::Revoked));
+    }
+
+    #[test]
+    fn a_dropped_registration_leaves_nothing_behind() {
+        let live = Live::new();
+        let registration = live.enter(&Cut::default(), None);
+        registration.identify(&worker("a"));
+        assert_eq!(live.len(), 1);
+        drop(registration);
+        assert_eq!(live.len(), 0);
+        assert_eq!(live.cut(&Selector::All, ClosedBy::Drain), 0);
+    }
+
+    #[test]
+    fn seats_are_limited_by_worker_and_given_back() {
+        let live = Live::new();
+        let seat = live.seat(&worker("a"), 1).unwrap();
+        assert!(live.seat(&worker("a"), 1).is_none());
+        assert!(live.seat(&worker("b"), 1).is_some());
+        drop(seat);
+        assert!(live.seat(&worker("a"), 1).is_some());
+    }
+}

@@ -1,0 +1,218 @@
+//! A running proxy: what its exchanges share, how it starts and ends, and the handle by which a
+//! program changes it while it runs.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use egret_policy::{Answers, Ask, Denial, Method, Policy, Sni, TlsClaim, TunnelAsk, WorkerId};
+use egret_vault_bridge::Bridge;
+use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    accept::{Listener, accept},
+    clock::Clock,
+    identify::{Identification, Workers},
+    live::{Live, Selected, Selector, Standing},
+    own::Own,
+    record::{ClosedBy, Recorder},
+    resolve::{Resolver, ResolverError},
+    settings::{ConnectionLimits, Settings},
+};
+
+/// Connections above the limit that are told so instead of being reset.
+const OVERFLOW: usize = 64;
+/// How long cut exchanges are given to write their completions.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What the proxy is given to work with.
+pub struct Ports {
+    /// Who the workers are.
+    pub workers: Arc<dyn Workers>,
+    /// Where exchanges are recorded.
+    pub recorder: Recorder,
+    /// Who lends secrets.
+    pub bridge: Arc<dyn Bridge>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What all exchanges share.
+pub(crate) struct Shared {
+    pub(crate) policy: ArcSwap<Policy>,
+    pub(crate) workers: Arc<dyn Workers>,
+    pub(crate) recorder: Recorder,
+    pub(crate) bridge: Arc<dyn Bridge>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) resolver: Resolver,
+    pub(crate) own: Arc<Own>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) limits: ConnectionLimits,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) overflow: Arc<Semaphore>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Shared {
+    /// Decides again, under `policy`, what was allowed before.
+    pub(crate) fn holds(&self, policy: &Policy, standing: &Standing) -> Result<(), Denial> {
+        let now = self.clock.now();
+        let own = self.own.current();
+        match standing {
+            Standing::Nothing => Ok(()),
+            Standing::Request { worker, method, target, peer } => {
+                let method = Method::parse(method).expect("stage 2 parsed it");
+                let permit = policy.decide(&Ask { worker, method, target }, now)?;
+                let answers = Answers { addresses: vec![peer.ip()], aliases: vec![] };
+                permit.pin(&answers, &own)?.reached(*peer)?;
+                Ok(())
+            }
+            Standing::Tunnel { worker, authority, peer, selected } => {
+                let permit = policy.decide_tunnel(&TunnelAsk { worker, authority }, now)?;
+                let answers = Answers { addresses: vec![peer.ip()], aliases: vec![] };
+                let grant = permit.pin(&answers, &own)?.reached(*peer)?;
+                match selected {
+                    None | Some(Selected::Http) => Ok(()),
+                    Some(Selected::Opaque) => grant.select_opaque().map(drop),
+                    Some(Selected::Tls { named, ech }) => {
+                        let name = authority.host().to_string();
+                        let sni = if *named { Sni::Name(&name) } else { Sni::Absent };
+                        grant.select_tls(TlsClaim { sni, ech: *ech }, now).map(drop)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Why the proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A listener's address cannot be bound.
+    #[error("listen on {address}")]
+    Address {
+        /// The address as configured.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Names cannot be resolved.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
+    /// The interfaces of the machine cannot be listed, so its own addresses are not known.
+    #[error("read the addresses of the interfaces")]
+    Interfaces(#[source] io::Error),
+}
+
+/// A proxy that is bound and may serve.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    bound: Vec<(TcpListener, Arc<Listener>)>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Proxy {
+    /// Binds every listener; all or none.
+    pub async fn bind(
+        settings: Settings,
+        ports: Ports,
+        policy: Arc<Policy>,
+    ) -> Result<Self, BindError> {
+        let mut bound = Vec::new();
+        let mut addresses = Vec::new();
+        for listener in settings.listeners {
+            let cannot = |source| BindError::Address { address: listener.address, source };
+            let socket = TcpListener::bind(listener.address).await.map_err(cannot)?;
+            let address = socket.local_addr().map_err(cannot)?;
+            addresses.push(address);
+            let identification = Identification::new(listener.identity);
+            bound.push((socket, Arc::new(Listener { name: address.to_string(), identification })));
+        }
+        let resolver = Resolver::new(&settings.dns)?;
+        let mut endpoints = addresses.clone();
+        endpoints.extend(resolver.servers());
+        let own = Own::new(endpoints).map_err(BindError::Interfaces)?;
+        let shared = Arc::new(Shared {
+            policy: ArcSwap::new(policy),
+            workers: ports.workers,
+            recorder: ports.recorder,
+            bridge: ports.bridge,
+            clock: ports.clock,
+            resolver,
+            own,
+            live: Live::new(),
+            limits: settings.limits,
+            slots: Arc::new(Semaphore::new(settings.limits.connections)),
+            overflow: Arc::new(Semaphore::new(OVERFLOW)),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        Ok(Self { shared, bound, addresses })
+    }
+
+    /// Returns the bound addresses, in the order of the settings.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Returns a handle that outlives [`Proxy::run`].
+    pub fn handle(&self) -> Handle {
+        Handle(self.shared.clone())
+    }
+
+    /// Serves until `stop`; then lets what is open end within `drain_timeout` and cuts the rest.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self { shared, bound, .. } = self;
+        let accepting = TaskTracker::new();
+        for (socket, listener) in bound {
+            accepting.spawn(accept(socket, listener, shared.clone()));
+        }
+        let refreshing = tokio::spawn(shared.own.clone().keep_fresh());
+
+        stop.cancelled().await;
+        shared.stop.cancel();
+        accepting.close();
+        accepting.wait().await;
+        refreshing.abort();
+        shared.tasks.close();
+        if timeout(shared.limits.drain_timeout, shared.tasks.wait()).await.is_err() {
+            shared.live.cut(&Selector::All, ClosedBy::Drain);
+            // Cut tasks end at their next poll; one that does not is not waited for.
+            if timeout(LAST_WORDS, shared.tasks.wait()).await.is_err() {
+                tracing::error!("connections were still open at the end");
+            }
+        }
+    }
+}
+
+/// Changes a running proxy.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+impl Handle {
+    /// Puts `policy` in force for everything from now on, and cuts what it no longer allows.
+    /// Returns how many live entries that were.
+    pub fn replace_policy(&self, policy: Arc<Policy>) -> usize {
+        let shared = &self.0;
+        // In force first, swept second: an exchange in between sees the new policy itself.
+        shared.policy.store(policy.clone());
+        shared.live.cut_losers(|standing| shared.holds(&policy, standing).is_err())
+    }
+
+    /// Resets everything that `selector` names, on both sides, and returns how many entries it was.
+    pub fn cut(&self, selector: &Selector, by: ClosedBy) -> usize {
+        self.0.live.cut(selector, by)
+    }
+
+    /// Resets everything of a worker whose rights have ended; [`Workers`] must refuse it already.
+    pub fn remove_worker(&self, worker: &WorkerId) -> usize {
+        self.cut(&Selector::Worker(worker.clone()), ClosedBy::Revoked)
+    }
+
+    /// Returns how many connections and exchanges are open.
+    pub fn live(&self) -> usize {
+        self.0.live.len()
+    }
+}

@@ -1,0 +1,290 @@
+//! What is written about every exchange: a decision when the verdict is known, and a completion
+//! at its end, also when it was cancelled.
+//!
+//! A [`Draft`] opens with the exchange and reserves the room for its completion, so that ending
+//! never waits and never fails for want of space. Dropping it writes the completion: there is no
+//! path on which one is missing. Query strings, bodies and header values never get in here.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
+
+use egret_policy::{Authority, Reason, Revision, RuleId, Target, Verdict, Worker};
+use serde::Serialize;
+use tokio::sync::mpsc::OwnedPermit;
+use ulid::Ulid;
+
+use self::writer::Message;
+pub use self::writer::{Flush, RecordError, Recorder};
+use crate::{clock::Clock, live::Cut, relay::Meter};
+
+mod writer;
+
+/// Who or what ended an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClosedBy {
+    /// The worker's side ended first.
+    Client,
+    /// The origin's side ended first.
+    Upstream,
+    /// Nothing moved for the rule's `idle_timeout`.
+    Idle,
+    /// The rule's `max_duration` was up.
+    Duration,
+    /// A size limit was passed.
+    Limit,
+    /// The policy in force does not allow it, or no longer.
+    Policy,
+    /// The worker's rights were taken away.
+    Revoked,
+    /// The worker was quarantined.
+    Quarantine,
+    /// The proxy shut down.
+    Drain,
+    /// A fault on either side, or in the proxy.
+    Error,
+}
+
+/// One line of the record. The field names are public interface; an absent fact is an absent field.
+#[derive(Debug, Default, Clone, Serialize)]
+pub(crate) struct Line {
+    seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    time: String,
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    labels: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listener: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scheme: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addresses: Option<Vec<IpAddr>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pinned: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sni: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_up: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_down: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decide_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connect_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed_by: Option<ClosedBy>,
+}
+
+/// The record of one exchange while it runs.
+pub(crate) struct Draft {
+    line: Line,
+    recorder: Recorder,
+    clock: Arc<dyn Clock>,
+    cut: Cut,
+    /// Room for the completion, taken before the exchange began; gone once it is written.
+    completion: Option<OwnedPermit<Message>>,
+    opened: Instant,
+    meter: Arc<Meter>,
+    decided: bool,
+}
+
+impl Draft {
+    /// Opens the record of an exchange; refuses when the recorder has no room within its bound.
+    pub(crate) async fn open(
+        recorder: &Recorder,
+        clock: &Arc<dyn Clock>,
+        cut: &Cut,
+        listener: &str,
+        client: SocketAddr,
+    ) -> Result<Self, RecordError> {
+        let completion = recorder.reserve().await?;
+        let line = Line {
+            id: Some(Ulid::generate().to_string()),
+            listener: Some(listener.to_owned()),
+            client: Some(client.to_string()),
+            ..Line::default()
+        };
+        Ok(Self {
+            line,
+            recorder: recorder.clone(),
+            clock: clock.clone(),
+            cut: cut.clone(),
+            completion: Some(completion),
+            opened: Instant::now(),
+            meter: Arc::default(),
+            decided: false,
+        })
+    }
+
+    /// Returns the id that the worker is told and both records carry.
+    pub(crate) fn id(&self) -> &str {
+        self.line.id.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the counter of what this exchange moves.
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    pub(crate) fn worker(&mut self, worker: &Worker) {
+        self.line.worker = Some(worker.id.to_string());
+        let labels = worker.labels.iter().map(|(key, value)| (key.to_string(), value.to_string()));
+        self.line.labels = Some(labels.collect::<BTreeMap<_, _>>()).filter(|all| !all.is_empty());
+    }
+
+    pub(crate) fn tunnel(&mut self, authority: &Authority) {
+        self.line.method = Some("CONNECT".to_owned());
+        self.authority(authority);
+    }
+
+    pub(crate) fn request(&mut self, method: &str, target: &Target) {
+        self.line.method = Some(method.to_owned());
+        self.line.scheme = Some(target.scheme().as_str());
+        self.authority(target.authority());
+        // Without the query string: that is where secrets and personal data travel.
+        self.line.path = Some(target.path().to_owned());
+    }
+
+    fn authority(&mut self, authority: &Authority) {
+        self.line.host = Some(authority.host().to_string());
+        self.line.port = Some(authority.port());
+    }
+
+    pub(crate) fn selected(&mut self, scheme: &'static str, sni: Option<&str>) {
+        self.line.scheme = Some(scheme);
+        self.line.sni = sni.map(str::to_owned);
+    }
+
+    pub(crate) fn policy(&mut self, revision: Revision, took: Instant) {
+        self.line.policy = Some(revision.to_string());
+        self.line.decide_us = Some(micros(took));
+    }
+
+    pub(crate) fn resolved(&mut self, addresses: &[IpAddr], took: Instant) {
+        self.line.addresses = Some(addresses.to_vec());
+        self.line.dns_us = Some(micros(took));
+    }
+
+    pub(crate) fn connected(&mut self, peer: SocketAddr, took: Instant) {
+        self.line.pinned = Some(peer.to_string());
+        self.line.connect_us = Some(micros(took));
+    }
+
+    /// Writes the decision that lets the exchange go on, and returns when the kernel has it.
+    pub(crate) async fn allow(
+        &mut self,
+        verdict: Verdict,
+        rule: Option<&RuleId>,
+    ) -> Result<(), RecordError> {
+        self.line.rule = rule.map(ToString::to_string);
+        let (verdict, reason) = match verdict {
+            Verdict::Allow => ("allow", Reason::Allowed),
+            Verdict::WouldDeny(reason) => ("would_deny", reason),
+        };
+        self.decide(verdict, reason.code()).await
+    }
+
+    /// Writes why the exchange ends here: the decision, unless an earlier one allowed it.
+    pub(crate) async fn deny(&mut self, code: &'static str, rule: Option<&RuleId>) {
+        if self.decided {
+            self.line.reason = Some(code);
+            return;
+        }
+        if let Some(rule) = rule {
+            self.line.rule = Some(rule.to_string());
+        }
+        // The refusal stands whether or not it could be written: nothing is let through by it.
+        if let Err(error) = self.decide("deny", code).await {
+            tracing::error!(%error, code, "a refusal could not be recorded");
+        }
+    }
+
+    async fn decide(
+        &mut self,
+        verdict: &'static str,
+        reason: &'static str,
+    ) -> Result<(), RecordError> {
+        self.decided = true;
+        self.line.verdict = Some(verdict);
+        self.line.reason = Some(reason);
+        self.line.event = "decision";
+        self.line.time = time(&*self.clock);
+        self.recorder.write(self.line.clone()).await
+    }
+
+    /// Notes the status that the worker was given.
+    pub(crate) fn status(&mut self, status: u16) {
+        self.line.status = Some(status);
+    }
+
+    /// Notes a reason that came up after the decision.
+    pub(crate) fn reason(&mut self, code: &'static str) {
+        self.line.reason = Some(code);
+    }
+
+    /// Ends the exchange.
+    pub(crate) fn complete(mut self, by: ClosedBy) {
+        self.finish(by);
+    }
+
+    fn finish(&mut self, by: ClosedBy) {
+        let Some(room) = self.completion.take() else { return };
+        let mut line = std::mem::take(&mut self.line);
+        line.event = "completion";
+        line.time = time(&*self.clock);
+        line.bytes_up = Some(self.meter.up());
+        line.bytes_down = Some(self.meter.down());
+        line.total_ms = Some(u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX));
+        // A cut explains whatever error it caused on the way.
+        line.closed_by = Some(self.cut.by().unwrap_or(by));
+        room.send(Message::completion(line));
+    }
+}
+
+impl Drop for Draft {
+    /// Reached only when the exchange was abandoned: the client left, or the connection was cut.
+    fn drop(&mut self) {
+        self.finish(ClosedBy::Client);
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// RFC 3339 with microseconds, in UTC.
+fn time(clock: &dyn Clock) -> String {
+    format!("{:.6}", clock.now())
+}

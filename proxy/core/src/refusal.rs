@@ -1,0 +1,496 @@
+//! Every way an exchange can be refused, and the one place that says how the worker is told.
+//!
+//! The table of codes is public interface: the same code stands in the body, the reason phrase,
+//! `Proxy-Status` (RFC 9209) and the record. What is told is fixed text: no address, no secret
+//! and no byte that a worker or an origin chose.
+
+use bytes::Bytes;
+use egret_policy::{Denial, Reason, RuleId, TargetError};
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, PROXY_AUTHENTICATE, RETRY_AFTER},
+};
+use http_body_util::Full;
+use hyper::ext::ReasonPhrase;
+use serde::Serialize;
+
+use crate::{
+    dial::DialError,
+    gate::{Fault, FaultKind},
+    identify::IdentityError,
+    inject::InjectError,
+    record::RecordError,
+    relay::UploadError,
+    resolve::ResolveError,
+};
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"egret\", charset=\"UTF-8\"");
+
+/// Why an exchange does not go on.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    // What the worker sent cannot be served, whatever the policy says.
+    Head(Fault),
+    OriginForm,
+    ConnectInTunnel,
+    Host,
+    Target(TargetError),
+    Upload(UploadError),
+    HostMismatch,
+    Identity(IdentityError),
+    Revoked,
+    FirstBytesTimeout,
+
+    // What the policy does not allow.
+    Denied(Denial),
+    HttpsInCleartext,
+
+    // What the origin or the way there did wrong.
+    Resolve(ResolveError),
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamReset,
+    UpstreamProtocol,
+    ResponseTooLarge,
+    LoopDetected,
+
+    // What we cannot do.
+    Credential(InjectError),
+    Overloaded,
+    Draining,
+    Audit(RecordError),
+    Internal,
+}
+
+/// How a refusal is told: one row of the table in the documentation.
+struct Told {
+    status: StatusCode,
+    code: &'static str,
+    proxy_error: &'static str,
+    detail: &'static str,
+}
+
+impl Refusal {
+    /// Returns the code that all outputs carry.
+    pub(crate) fn code(&self) -> &'static str {
+        self.told().code
+    }
+
+    /// Returns the rule that refused, where one did.
+    pub(crate) fn rule(&self) -> Option<&RuleId> {
+        match self {
+            Self::Denied(denial) => denial.rule.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Tells the operator, where the fault is ours: what the worker is told does not say enough.
+    pub(crate) fn log(&self, id: &str) {
+        match self {
+            Self::Credential(error) => {
+                tracing::warn!(error = error as &dyn std::error::Error, id, "no credential");
+            }
+            Self::Audit(error) => {
+                tracing::error!(error = error as &dyn std::error::Error, id, "no record");
+            }
+            Self::Internal => tracing::error!(id, "a passed target cannot be sent"),
+            Self::Overloaded => tracing::warn!(id, "no slot or descriptor is left"),
+            _ => {}
+        }
+    }
+
+    /// Builds the answer. `challenge` asks for credentials where identity was the fault.
+    pub(crate) fn response(&self, id: &str, challenge: bool) -> Response<Full<Bytes>> {
+        let told = self.told();
+        let unidentified = matches!(self, Self::Identity(_));
+        let status = match unidentified && !challenge {
+            true => StatusCode::FORBIDDEN,
+            false => told.status,
+        };
+        let body = Problem {
+            r#type: format!("urn:egret:{}", told.code),
+            title: status.canonical_reason().unwrap_or("Refused"),
+            status: status.as_u16(),
+            code: told.code,
+            rule: self.rule().map(ToString::to_string),
+            id,
+            detail: told.detail,
+        };
+        let body = serde_json::to_vec(&body).expect("a problem holds only strings and numbers");
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = status;
+
+        let phrase = format!("{} {id}", told.code);
+        let phrase = ReasonPhrase::try_from(phrase).expect("codes and ids are visible ASCII");
+        response.extensions_mut().insert(phrase);
+        let proxy_status =
+            format!("egret; error={}; details=\"{}; {id}\"", told.proxy_error, told.code);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, PROBLEM);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(
+            PROXY_STATUS,
+            HeaderValue::from_str(&proxy_status).expect("codes and ids are visible ASCII"),
+        );
+        if unidentified && challenge {
+            headers.insert(PROXY_AUTHENTICATE, CHALLENGE);
+        }
+        if matches!(self, Self::Overloaded | Self::Draining) {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        if self.ends_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// Whether the connection cannot be trusted to stand at the start of a next request.
+    fn ends_connection(&self) -> bool {
+        match self {
+            Self::Head(_)
+            | Self::OriginForm
+            | Self::ConnectInTunnel
+            | Self::Host
+            | Self::Target(_)
+            | Self::Upload(_)
+            | Self::Revoked
+            | Self::FirstBytesTimeout
+            | Self::Overloaded
+            | Self::Draining
+            | Self::Audit(_)
+            | Self::Internal => true,
+            Self::Denied(denial) => denial.reason == Reason::TargetMalformed,
+            Self::HostMismatch
+            | Self::Identity(_)
+            | Self::HttpsInCleartext
+            | Self::Resolve(_)
+            | Self::UpstreamRefused
+            | Self::UpstreamTimeout
+            | Self::UpstreamReset
+            | Self::UpstreamProtocol
+            | Self::ResponseTooLarge
+            | Self::LoopDetected
+            | Self::Credential(_) => false,
+        }
+    }
+
+    fn told(&self) -> Told {
+        let (status, code, proxy_error, detail) = match self {
+            Self::Head(fault) => match fault.kind() {
+                FaultKind::Malformed => MALFORMED,
+                FaultKind::TargetMalformed => TARGET_MALFORMED,
+                FaultKind::TooLarge => (
+                    431,
+                    "egress.head_too_large",
+                    "http_request_error",
+                    "The request head is larger than this proxy takes.",
+                ),
+                FaultKind::Timeout => TIMEOUT,
+            },
+            Self::OriginForm => (
+                400,
+                "egress.request_malformed",
+                "http_request_error",
+                "This is a forward proxy: send the whole URL, or CONNECT host:port.",
+            ),
+            Self::ConnectInTunnel | Self::Host => MALFORMED,
+            Self::Target(error) => match error {
+                TargetError::Scheme => SCHEME,
+                TargetError::MethodRefused => (
+                    403,
+                    Reason::MethodNotAllowed.code(),
+                    "http_request_denied",
+                    "This method echoes requests and is never forwarded.",
+                ),
+                TargetError::Malformed(_) => TARGET_MALFORMED,
+            },
+            Self::Upload(error) => match error {
+                UploadError::Malformed => MALFORMED,
+                UploadError::TooLarge => (
+                    413,
+                    "egress.request_too_large",
+                    "http_request_error",
+                    "The request body is larger than the rule allows.",
+                ),
+                UploadError::Idle => TIMEOUT,
+            },
+            Self::HostMismatch => HOST_MISMATCH,
+            Self::Identity(IdentityError::Required) => (
+                407,
+                "egress.identity_required",
+                "http_request_denied",
+                "Say who is asking: the user is the worker's id, the password its token.",
+            ),
+            Self::Identity(IdentityError::Invalid) => (
+                407,
+                "egress.identity_invalid",
+                "http_request_denied",
+                "The worker's id or token is not valid.",
+            ),
+            Self::Revoked => (
+                403,
+                "egress.worker_revoked",
+                "http_request_denied",
+                "This worker's rights have ended.",
+            ),
+            Self::FirstBytesTimeout => TIMEOUT,
+            Self::Denied(denial) => denied(denial.reason),
+            Self::HttpsInCleartext => SCHEME,
+            Self::Resolve(ResolveError::Timeout) => (
+                504,
+                "egress.dns_timeout",
+                "dns_timeout",
+                "The name servers did not answer in time.",
+            ),
+            Self::Resolve(
+                ResolveError::NoSuchName
+                | ResolveError::NoAddress
+                | ResolveError::Failed
+                | ResolveError::Answer(_),
+            ) => (502, "egress.dns_failed", "dns_error", "The name could not be resolved."),
+            Self::UpstreamRefused => (
+                502,
+                "egress.upstream_refused",
+                "connection_refused",
+                "The origin refused the connection or cannot be reached.",
+            ),
+            Self::UpstreamTimeout => (
+                504,
+                "egress.upstream_timeout",
+                "connection_timeout",
+                "The origin did not answer in time.",
+            ),
+            Self::UpstreamReset => (
+                502,
+                "egress.upstream_reset",
+                "connection_terminated",
+                "The origin closed the connection before it had answered.",
+            ),
+            Self::UpstreamProtocol => (
+                502,
+                "egress.upstream_protocol_error",
+                "http_protocol_error",
+                "The origin's answer is not sound HTTP and was not passed on.",
+            ),
+            Self::ResponseTooLarge => (
+                502,
+                "egress.response_too_large",
+                "http_response_body_size",
+                "The answer is larger than the rule allows.",
+            ),
+            Self::LoopDetected => (
+                502,
+                "egress.loop_detected",
+                "proxy_loop_detected",
+                "This request has come through egret before.",
+            ),
+            Self::Credential(_) => (
+                503,
+                "egress.credential_unavailable",
+                "proxy_internal_error",
+                "A credential that the rule requires cannot be had.",
+            ),
+            Self::Overloaded => (
+                503,
+                "egress.overloaded",
+                "connection_limit_reached",
+                "The proxy has as many connections as it may.",
+            ),
+            Self::Draining => {
+                (503, "egress.draining", "connection_limit_reached", "The proxy is shutting down.")
+            }
+            Self::Audit(_) => (
+                503,
+                "egress.audit_unavailable",
+                "proxy_internal_error",
+                "The exchange cannot be recorded, so it does not take place.",
+            ),
+            Self::Internal => (
+                500,
+                "egress.internal",
+                "proxy_internal_error",
+                "The proxy failed; the record has the id.",
+            ),
+        };
+        let status = StatusCode::from_u16(status).expect("the table holds valid statuses");
+        Told { status, code, proxy_error, detail }
+    }
+}
+
+type Row = (u16, &'static str, &'static str, &'static str);
+
+const MALFORMED: Row = (
+    400,
+    "egress.request_malformed",
+    "http_request_error",
+    "The request is not sound HTTP/1.1 (RFC 9112).",
+);
+const TARGET_MALFORMED: Row = (
+    400,
+    Reason::TargetMalformed.code(),
+    "http_request_error",
+    "The target is not in a form that can be read in only one way.",
+);
+const SCHEME: Row = (
+    403,
+    Reason::SchemeNotAllowed.code(),
+    "http_request_denied",
+    "No rule allows this scheme here; https goes through CONNECT.",
+);
+const HOST_MISMATCH: Row = (
+    421,
+    Reason::HostMismatch.code(),
+    "http_request_denied",
+    "The Host field names another authority than the target.",
+);
+const TIMEOUT: Row = (
+    408,
+    "egress.request_timeout",
+    "http_request_error",
+    "The rest of the request did not arrive in time.",
+);
+
+fn denied(reason: Reason) -> Row {
+    let (status, error, detail) = match reason {
+        Reason::TargetMalformed => return TARGET_MALFORMED,
+        Reason::HostMismatch => return HOST_MISMATCH,
+        Reason::SchemeNotAllowed => return SCHEME,
+        Reason::HostNotAllowed => (403, "http_request_denied", "No rule allows this host."),
+        Reason::PortNotAllowed => {
+            (403, "http_request_denied", "A rule knows this host, but not this port.")
+        }
+        Reason::MethodNotAllowed => {
+            (403, "http_request_denied", "A rule knows this host, but not this method.")
+        }
+        Reason::PathNotAllowed => {
+            (403, "http_request_denied", "A rule knows this host, but not this path.")
+        }
+        Reason::RuleDenied => (403, "http_request_denied", "A rule denies this."),
+        Reason::AddressForbidden => (
+            403,
+            "destination_ip_prohibited",
+            "The target is, or resolves to, an address that is not allowed.",
+        ),
+        Reason::SniMismatch => (
+            421,
+            "http_request_denied",
+            "The server name in the TLS hello is not the host of the tunnel.",
+        ),
+        Reason::EchRefused => (
+            421,
+            "http_request_denied",
+            "The TLS hello hides a server name; the rule needs interception or ech = \"allow\".",
+        ),
+        Reason::ProtocolNotAllowed => (
+            421,
+            "http_request_denied",
+            "The tunnel carries neither TLS nor HTTP, and no rule allows scheme tcp.",
+        ),
+        // A denial never carries it; refusing is the safe reading of one that does.
+        Reason::Allowed => (403, "http_request_denied", "No rule allows this."),
+    };
+    (status, reason.code(), error, detail)
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    id: &'a str,
+    detail: &'static str,
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<IdentityError> for Refusal {
+    fn from(error: IdentityError) -> Self {
+        Self::Identity(error)
+    }
+}
+
+impl From<TargetError> for Refusal {
+    fn from(error: TargetError) -> Self {
+        Self::Target(error)
+    }
+}
+
+impl From<ResolveError> for Refusal {
+    fn from(error: ResolveError) -> Self {
+        Self::Resolve(error)
+    }
+}
+
+impl From<RecordError> for Refusal {
+    fn from(error: RecordError) -> Self {
+        Self::Audit(error)
+    }
+}
+
+impl From<InjectError> for Refusal {
+    fn from(error: InjectError) -> Self {
+        Self::Credential(error)
+    }
+}
+
+impl From<DialError> for Refusal {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Refused(_) => Self::UpstreamRefused,
+            DialError::Timeout => Self::UpstreamTimeout,
+            DialError::Exhausted(_) => Self::Overloaded,
+            DialError::Peer(denial) => Self::Denied(denial),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_code_and_the_id_stand_in_body_phrase_and_proxy_status() {
+        let response = Refusal::Identity(IdentityError::Required).response("01J", true);
+        assert_eq!(response.status(), 407);
+        assert_eq!(response.headers()[PROXY_AUTHENTICATE], CHALLENGE);
+        assert_eq!(
+            response.headers()[PROXY_STATUS],
+            "egret; error=http_request_denied; details=\"egress.identity_required; 01J\""
+        );
+        let phrase = response.extensions().get::<ReasonPhrase>().unwrap();
+        assert_eq!(phrase.as_bytes(), b"egress.identity_required 01J");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["type"], "urn:egret:egress.identity_required");
+        assert_eq!(body["code"], "egress.identity_required");
+        assert_eq!(body["id"], "01J");
+        assert_eq!(body["status"], 407);
+        assert!(body.get("rule").is_none());
+    }
+
+    #[test]
+    fn without_a_challenge_missing_identity_is_forbidden() {
+        let response = Refusal::Identity(IdentityError::Invalid).response("01J", false);
+        assert_eq!(response.status(), 403);
+        assert!(!response.headers().contains_key(PROXY_AUTHENTICATE));
+    }
+
+    #[test]
+    fn overload_says_when_to_come_back() {
+        let response = Refusal::Overloaded.response("01J", true);
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()[RETRY_AFTER], "5");
+        assert_eq!(response.headers()[CONNECTION], "close");
+    }
+}

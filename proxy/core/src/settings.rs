@@ -1,0 +1,99 @@
+//! What the data path is told before it starts: plain values, already checked by whoever reads
+//! the configuration. Nothing here reads a file, a variable or a clock.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use egret_policy::HostName;
+
+/// Everything that stays fixed while a proxy runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The sockets to listen on.
+    pub listeners: Vec<ListenerSettings>,
+    /// How names are looked up.
+    pub dns: DnsSettings,
+    /// Bounds on connections, heads and waits.
+    pub limits: ConnectionLimits,
+}
+
+/// One listening socket.
+#[derive(Debug, Clone)]
+pub struct ListenerSettings {
+    /// The TCP address to bind; port 0 asks the system for a free one.
+    pub address: SocketAddr,
+    /// Which proofs of identity it takes, in order.
+    pub identity: Vec<IdentityKind>,
+}
+
+/// A kind of proof that tells which worker is asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityKind {
+    /// No proof at all: every client is the worker `anonymous`.
+    Anonymous,
+    /// `Proxy-Authorization: Basic` with the worker's id and its token.
+    Token,
+}
+
+/// How names become addresses.
+#[derive(Debug, Clone)]
+pub struct DnsSettings {
+    /// The servers to ask over UDP with TCP fallback; `None` takes the system's name servers.
+    pub servers: Option<Vec<SocketAddr>>,
+    /// Bounds a whole look-up, retries included.
+    pub timeout: Duration,
+    /// The longest that an answer is kept, whatever its own time to live.
+    pub max_ttl: Duration,
+    /// Names that are answered from here and never asked for.
+    pub hosts: BTreeMap<HostName, Vec<IpAddr>>,
+}
+
+impl Default for DnsSettings {
+    fn default() -> Self {
+        Self {
+            servers: None,
+            timeout: Duration::from_secs(2),
+            max_ttl: Duration::from_secs(60),
+            hosts: BTreeMap::new(),
+        }
+    }
+}
+
+/// Bounds that hold for every connection, whatever the policy says.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Client connections in all.
+    pub connections: usize,
+    /// Client connections of one worker, counted from identification on.
+    pub connections_per_worker: usize,
+    /// Bytes of a whole request head.
+    pub head_bytes: usize,
+    /// From the first byte of a head to its end.
+    pub header_timeout: Duration,
+    /// Without a byte of a request body that was announced.
+    pub body_idle_timeout: Duration,
+    /// From the answer to CONNECT to enough first bytes to judge.
+    pub first_byte_timeout: Duration,
+    /// For all connection attempts of one dial together.
+    pub connect_timeout: Duration,
+    /// What open exchanges are given at shutdown.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            connections_per_worker: 2_000,
+            head_bytes: 64 << 10,
+            header_timeout: Duration::from_secs(10),
+            body_idle_timeout: Duration::from_secs(30),
+            first_byte_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}

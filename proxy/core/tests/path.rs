@@ -1,0 +1,74 @@
+//! The whole path over real sockets, in a network namespace where every address is a fixture:
+//! what the worker got, what the origin saw and what was recorded, for each way an exchange can go.
+
+#[path = "path/scene.rs"]
+mod scene;
+
+#[path = "path/limits.rs"]
+mod limits;
+#[path = "path/names.rs"]
+mod names;
+#[path = "path/requests.rs"]
+mod requests;
+#[path = "path/revocation.rs"]
+mod revocation;
+#[path = "path/tunnels.rs"]
+mod tunnels;
+
+use std::{process::ExitCode, sync::Arc};
+
+use egret_testkit::{
+    dns::Dns,
+    namespace::Namespace,
+    origin::{Origin, Plan},
+    pki::Pki,
+};
+use libtest_mimic::{Arguments, Trial};
+
+use scene::Stage;
+
+/// The policy of the attack corpus: one name, the names below another, http and https.
+const POLICY: &str = r#"
+version = 1
+[[rule]]
+id = "allowed"
+effect = "allow"
+hosts = ["api.example.com"]
+suffixes = [".example.org"]
+schemes = ["http", "https"]
+ports = [80, 443]
+"#;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let entered = match Namespace::require() {
+        Ok(entered) => entered,
+        Err(code) => return code,
+    };
+    let pki = Pki::new().expect("a PKI can be made");
+    let stage = Arc::new(Stage {
+        dns: Dns::start().expect("the name server's address is free"),
+        origin: Origin::start(Plan::good(&pki).expect("a certificate can be made"))
+            .expect("the origins' ports are free"),
+        pki,
+        directory: entered.directory().to_owned(),
+    });
+    // One network, one set of fixtures: the trials take turns.
+    arguments.test_threads = Some(1);
+    let trials =
+        [requests::TRIALS, tunnels::TRIALS, names::TRIALS, limits::TRIALS, revocation::TRIALS]
+            .concat()
+            .into_iter()
+            .map(|(name, run)| {
+                let stage = stage.clone();
+                Trial::test(name, move || {
+                    run(&stage);
+                    Ok(())
+                })
+            })
+            .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A name that states the claim, and how it is shown.
+type Claim = (&'static str, fn(&Stage));

@@ -1,0 +1,179 @@
+//! A proxy in this process, with everything that stands around it.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use egret_policy::{Policy, Timestamp};
+use egret_proxy::{
+    Clock, ConnectionLimits, DnsSettings, Handle, IdentityKind, ListenerSettings, Ports, Proxy,
+    Recorder, Settings, StaticWorker, StaticWorkers,
+};
+use egret_testkit::{
+    client::Client,
+    dns::Dns,
+    origin::{Origin, Plan},
+    packets::Own,
+    pki::Pki,
+};
+use egret_vault_bridge::NoVault;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+/// What outlives a single test: the namespace has one of each.
+pub(crate) struct Stage {
+    pub(crate) dns: Dns,
+    pub(crate) origin: Origin,
+    pub(crate) pki: Pki,
+    pub(crate) directory: PathBuf,
+}
+
+impl Stage {
+    /// Starts a proxy under `policy` as a fresh scene.
+    pub(crate) fn play(&self, policy: &str) -> Scene {
+        self.play_with(policy, |_| {}, vec![])
+    }
+
+    /// Starts a proxy with other settings or workers.
+    pub(crate) fn play_with(
+        &self,
+        policy: &str,
+        change: impl FnOnce(&mut Settings),
+        workers: Vec<StaticWorker>,
+    ) -> Scene {
+        self.dns.reset(egret_testkit::dns::Zone::corpus(), vec![]);
+        self.dns.set_silent(false);
+        self.origin.reset(Plan::good(&self.pki).unwrap());
+        let mut settings = Settings {
+            listeners: vec![ListenerSettings {
+                address: "127.0.0.1:0".parse().unwrap(),
+                identity: vec![IdentityKind::Anonymous],
+            }],
+            dns: DnsSettings { timeout: Duration::from_millis(400), ..DnsSettings::default() },
+            limits: ConnectionLimits {
+                drain_timeout: Duration::from_millis(300),
+                first_byte_timeout: Duration::from_millis(500),
+                ..ConnectionLimits::default()
+            },
+        };
+        change(&mut settings);
+        let audit = tempfile::tempdir_in(&self.directory).unwrap();
+        Scene::open(settings, compile(policy), workers, audit)
+    }
+}
+
+/// One running proxy.
+pub(crate) struct Scene {
+    pub(crate) client: Client,
+    pub(crate) address: SocketAddr,
+    pub(crate) handle: Handle,
+    audit: tempfile::TempDir,
+    stop: CancellationToken,
+    running: Option<JoinHandle<()>>,
+}
+
+impl Scene {
+    fn open(
+        settings: Settings,
+        policy: Arc<Policy>,
+        workers: Vec<StaticWorker>,
+        audit: tempfile::TempDir,
+    ) -> Self {
+        let (recorder, flush) = Recorder::open(audit.path()).unwrap();
+        let ports = Ports {
+            workers: Arc::new(StaticWorkers::new(workers)),
+            recorder,
+            bridge: Arc::new(NoVault),
+            clock: Arc::new(SystemClock),
+        };
+        let stop = CancellationToken::new();
+        let (tell, told) = std::sync::mpsc::channel();
+        let stopped = stop.clone();
+        let running = thread::spawn(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let proxy = Proxy::bind(settings, ports, policy).await.unwrap();
+                tell.send((proxy.addresses()[0], proxy.handle())).unwrap();
+                proxy.run(stopped).await;
+            });
+            drop(runtime);
+            flush.wait();
+        });
+        let (address, handle) = told.recv().unwrap();
+        let client = Client::new(address, Own::default());
+        Self { client, address, handle, audit, stop, running: Some(running) }
+    }
+
+    /// Ends the proxy and returns everything it recorded.
+    pub(crate) fn end(mut self) -> Vec<Value> {
+        self.stop.cancel();
+        self.running.take().expect("a scene ends once").join().expect("the proxy ended well");
+        self.records()
+    }
+
+    /// Returns what is recorded so far.
+    pub(crate) fn records(&self) -> Vec<Value> {
+        read(&self.audit.path().join("00000001.jsonl"))
+    }
+
+    /// Waits until a record fits.
+    pub(crate) fn record(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let records = self.records();
+            if let Some(found) = records.iter().find(|record| fits(record)) {
+                return found.clone();
+            }
+            assert!(Instant::now() < deadline, "no record of {what} among {records:#?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits for the decision on an exchange and for its completion.
+    pub(crate) fn both_records(&self, reason: &str) -> (Value, Value) {
+        let decision = self
+            .record(reason, |record| record["event"] == "decision" && record["reason"] == reason);
+        let completion = self.record("its completion", |record| {
+            record["event"] == "completion" && record["id"] == decision["id"]
+        });
+        (decision, completion)
+    }
+
+    /// Waits until nothing is open any more: no task and no socket is left behind.
+    pub(crate) fn wait_until_empty(&self) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while self.handle.live() > 0 {
+            assert!(Instant::now() < deadline, "{} entries are still live", self.handle.live());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Compiles a policy that must be good.
+pub(crate) fn compile(text: &str) -> Arc<Policy> {
+    let loaded = Policy::load(text);
+    Arc::new(loaded.policy.unwrap_or_else(|| panic!("{:#?}", loaded.problems)))
+}
+
+fn read(path: &std::path::Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
