@@ -1,0 +1,181 @@
+//! `egret check`: is the policy valid, and do its tests pass?
+//!
+//! Judges stages 3 and 4 (and 6 where a test gives addresses) and looks nothing up. Without a file
+//! it judges the configuration too, since that is what `serve` would do.
+
+use std::{error::Error, path::Path};
+
+use anstyle::{AnsiColor, Style};
+use egret_policy::{Policy, TestOutcome, Timestamp, source::Problem};
+use serde::Serialize;
+
+use crate::{
+    cli, config,
+    diagnostic::{Severity, print_problems, print_warning},
+    environment::Environment,
+    failure::{Exit, Failure, count},
+    files::{self, FileError, SourceText},
+    output, policy,
+};
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default();
+
+/// What `--json` prints; the names are public interface.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    ok: bool,
+    problems: Vec<Located>,
+    tests: Vec<TestOutcome>,
+}
+
+#[derive(Debug, Serialize)]
+struct Located {
+    file: String,
+    line: usize,
+    column: usize,
+    message: String,
+    fix: String,
+}
+
+pub(crate) fn run(args: &cli::Check, environment: &Environment) -> Result<Exit, Failure> {
+    let mut judge = Judge { json: args.json, report: Report::default() };
+    let source = match judge.all(args, environment) {
+        Err(Failure::File(error)) if args.json => {
+            output::json(&Report::unread(&error))?;
+            return Err(error.into());
+        }
+        result => result?,
+    };
+    let Judge { mut report, .. } = judge;
+    let failed = report.tests.iter().filter(|test| !test.ok).count();
+    report.ok = report.problems.is_empty() && failed == 0;
+    if args.json {
+        output::json(&report)?;
+    } else {
+        let name = source.map_or_else(|| "the configuration".to_owned(), |source| source.name());
+        output::text(&summary(&name, &report))?;
+    }
+    Ok(match (report.problems.is_empty(), failed) {
+        (false, _) => Exit::Configuration,
+        (true, 0) => Exit::Done,
+        (true, _) => Exit::Negative,
+    })
+}
+
+impl Report {
+    /// What is told of a file that cannot be read at all.
+    fn unread(error: &FileError) -> Self {
+        let problem = Located {
+            file: error.path().display().to_string(),
+            line: 1,
+            column: 1,
+            message: match error.source() {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            },
+            fix: error.fix().unwrap_or_default(),
+        };
+        Self { problems: vec![problem], ..Self::default() }
+    }
+}
+
+struct Judge {
+    json: bool,
+    report: Report,
+}
+
+impl Judge {
+    /// Judges what is asked for, and returns the policy if there is one to be named.
+    fn all(
+        &mut self,
+        args: &cli::Check,
+        environment: &Environment,
+    ) -> Result<Option<SourceText>, Failure> {
+        let source = match &args.file {
+            Some(path) => Some(files::read(path)?),
+            None => self.configuration(args.config.path.as_deref(), environment)?,
+        };
+        if let Some(source) = &source {
+            self.policy(source, Timestamp::now());
+        }
+        Ok(source)
+    }
+
+    /// Judges the configuration and returns the policy that it names, if it says so much.
+    fn configuration(
+        &mut self,
+        path: Option<&Path>,
+        environment: &Environment,
+    ) -> Result<Option<SourceText>, Failure> {
+        let Some(path) = config::find(path, environment) else {
+            return Ok(Some(policy::users(environment)?));
+        };
+        let source = files::read(&path)?;
+        warn_of_guard(&path);
+        let loaded = config::load(&source, environment);
+        print_problems(Severity::Warning, &source, &loaded.warnings);
+        self.problems(&source, &loaded.problems);
+        loaded.config.map(|config| files::read(&config.policy)).transpose().map_err(Failure::from)
+    }
+
+    fn policy(&mut self, source: &SourceText, now: Timestamp) {
+        warn_of_guard(&source.path);
+        let loaded = Policy::load(&source.text);
+        print_problems(Severity::Warning, source, &loaded.warnings);
+        self.problems(source, &loaded.problems);
+        let Some(policy) = loaded.policy else { return };
+        print_problems(Severity::Warning, source, &policy::unavailable(&policy));
+        self.report.tests = policy.run_tests(now);
+    }
+
+    fn problems(&mut self, source: &SourceText, problems: &[Problem]) {
+        // In JSON they are the answer; for people they are shown with their lines.
+        if !self.json {
+            print_problems(Severity::Error, source, problems);
+        }
+        self.report.problems.extend(problems.iter().map(|problem| Located {
+            file: source.name(),
+            line: problem.line,
+            column: problem.column,
+            message: problem.message.clone(),
+            fix: problem.fix.clone(),
+        }));
+    }
+}
+
+/// `serve` would refuse the file; `check` only says so, since the text is what it judges.
+fn warn_of_guard(path: &Path) {
+    match files::check_guard(path) {
+        Ok(()) | Err(FileError::Read { .. } | FileError::Encoding { .. }) => {}
+        Err(error @ (FileError::WritableByOthers { .. } | FileError::OwnedByOther { .. })) => {
+            print_warning(&format!("{error}: `serve` refuses it"), error.fix().as_deref())
+        }
+    }
+}
+
+fn summary(name: &str, report: &Report) -> String {
+    let mut text = String::new();
+    let passed = report.tests.iter().filter(|test| test.ok).count();
+    for test in report.tests.iter().filter(|test| !test.ok) {
+        text += &format!(
+            "{BAD}✗{BAD:#} test {} expected {}, got {}\n",
+            test.index, test.expected, test.got
+        );
+    }
+    text += &match (report.problems.len(), report.tests.len()) {
+        (0, 0) => format!("{GOOD}✓{GOOD:#} {name} is valid; it has no tests\n"),
+        (0, all) if passed == all => {
+            format!("{GOOD}✓{GOOD:#} {name} is valid; {} passed\n", count(all, "test"))
+        }
+        (0, all) => format!(
+            "{BAD}✗{BAD:#} {name} is valid, but {} of {} failed\n",
+            all - passed,
+            count(all, "test")
+        ),
+        (problems, _) => {
+            format!("{BAD}✗{BAD:#} {name} is not valid: {}\n", count(problems, "problem"))
+        }
+    };
+    text
+}

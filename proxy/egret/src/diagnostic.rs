@@ -1,0 +1,102 @@
+//! Shows problems to people, on stderr: where, what, and how to mend it.
+//!
+//! Colours appear only on a terminal and never with NO_COLOR. What is shown of a file is the one
+//! line that a problem points at; everything else that is printed is escaped by the renderer.
+
+use std::io::Write;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Report, Snippet};
+use egret_policy::source::Problem;
+
+use crate::files::SourceText;
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Severity {
+    Error,
+    Warning,
+}
+
+/// Prints problems of one file, each with its line, a caret and the fix.
+pub(crate) fn print_problems(severity: Severity, source: &SourceText, problems: &[Problem]) {
+    let level = match severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    for problem in problems {
+        let line = pointed_line(&source.text, problem);
+        let snippet = Snippet::source(line.text)
+            .line_start(problem.line)
+            .path(source.name())
+            .annotation(AnnotationKind::Primary.span(line.span));
+        let group = level.clone().primary_title(problem.message.as_str()).element(snippet);
+        let group = if problem.fix.is_empty() {
+            group
+        } else {
+            group.element(Level::HELP.message(problem.fix.as_str()))
+        };
+        print(&[group]);
+    }
+}
+
+/// Prints why a verb could not do its work.
+pub(crate) fn print_failure(message: &str, causes: &[String], fix: Option<&str>) {
+    let title = Level::ERROR.primary_title(message);
+    let notes = causes.iter().map(|cause| Level::NOTE.message(cause.as_str()));
+    let help = fix.map(|fix| Level::HELP.message(fix));
+    print(&[title.elements(notes.chain(help))]);
+}
+
+/// Prints something that does not keep egret from going on.
+pub(crate) fn print_warning(message: &str, fix: Option<&str>) {
+    let title = Level::WARNING.primary_title(message);
+    print(&[title.elements(fix.map(|fix| Level::HELP.message(fix)))]);
+}
+
+fn print(report: Report<'_>) {
+    let rendered = Renderer::styled().render(report);
+    // There is nowhere left to say that stderr is closed.
+    let _ = writeln!(anstream::stderr(), "{rendered}");
+}
+
+struct PointedLine<'a> {
+    text: &'a str,
+    span: std::ops::Range<usize>,
+}
+
+/// The line that a problem begins in. A span over several lines ends with it: a caret points.
+fn pointed_line<'a>(text: &'a str, problem: &Problem) -> PointedLine<'a> {
+    let start = floor(text, problem.span.start);
+    let begin = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+    let end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
+    let stop = floor(text, problem.span.end).clamp(start, end);
+    PointedLine { text: &text[begin..end], span: start - begin..stop - begin }
+}
+
+/// The nearest boundary of a character at or before `at`.
+fn floor(text: &str, at: usize) -> usize {
+    text.floor_char_boundary(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(span: std::ops::Range<usize>) -> Problem {
+        Problem { span, line: 2, column: 1, message: "m".to_owned(), fix: String::new() }
+    }
+
+    #[test]
+    fn a_caret_stays_in_its_line_and_on_whole_characters() {
+        let text = "a = 1\nß = 2\nc = 3";
+        let check = |span: std::ops::Range<usize>, line: &str, within: std::ops::Range<usize>| {
+            let found = pointed_line(text, &problem(span));
+            assert_eq!((found.text, found.span), (line, within));
+        };
+        check(6..8, "ß = 2", 0..2);
+        check(7..8, "ß = 2", 0..2);
+        check(6..17, "ß = 2", 0..6);
+        check(12..12, "ß = 2", 6..6);
+        check(99..120, "c = 3", 5..5);
+    }
+}

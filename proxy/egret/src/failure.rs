@@ -1,0 +1,170 @@
+//! How egret ends: the exit codes, and why a verb could not do its work.
+//!
+//! The codes are public interface. A failure names the thing and, where there is one, the fix;
+//! the cause stays in the source chain and is printed below it.
+
+use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use crate::{diagnostic, files::FileError, state::StateError};
+
+/// An exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Done,
+    Failure,
+    Usage,
+    /// The answer is no: denied, or a test that failed.
+    Negative,
+    /// A port is taken, or another process owns the state directory.
+    Unavailable,
+    Permission,
+    Configuration,
+}
+
+impl Exit {
+    /// What clap's refusal of a command line is; asking for help is none.
+    pub(crate) fn of_usage(error: &clap::Error) -> Self {
+        if error.exit_code() == 0 { Self::Done } else { Self::Usage }
+    }
+
+    fn of_io(error: &io::Error, otherwise: Self) -> Self {
+        if error.kind() == io::ErrorKind::PermissionDenied { Self::Permission } else { otherwise }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0_u8,
+            Exit::Failure => 1,
+            Exit::Usage => 2,
+            Exit::Negative => 3,
+            Exit::Unavailable => 69,
+            Exit::Permission => 77,
+            Exit::Configuration => 78,
+        })
+    }
+}
+
+/// Why a verb could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The problems themselves have been printed.
+    #[error("{file} is not valid: {}", count(*problems, "problem"))]
+    Invalid { file: String, problems: usize },
+    /// The tests themselves have been printed.
+    #[error("{file} fails its own tests: {}", count(*failed, "test"))]
+    PolicyTests { file: String, failed: usize },
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("find a place for {what}: neither {variable} nor HOME is set to an absolute path")]
+    NoHome { what: &'static str, variable: &'static str },
+    #[error("{} already there; nothing was written", list(existing))]
+    Exists { existing: Vec<PathBuf> },
+    #[error("write `{}`", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("EGRET_LOG is not a filter")]
+    LogFilter(#[source] tracing_subscriber::filter::ParseError),
+    #[error("open the record")]
+    Record(#[source] egret_proxy::RecordError),
+    #[error("start the proxy")]
+    Start(#[source] Box<dyn Error + Send + Sync>),
+    #[error("print the answer")]
+    Output(#[source] io::Error),
+}
+
+impl Failure {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Invalid { .. }
+            | Self::PolicyTests { .. }
+            | Self::NoHome { .. }
+            | Self::LogFilter(_) => Exit::Configuration,
+            Self::File(error) => match error {
+                FileError::Read { source, .. } => Exit::of_io(source, Exit::Configuration),
+                FileError::Encoding { .. }
+                | FileError::WritableByOthers { .. }
+                | FileError::OwnedByOther { .. } => Exit::Configuration,
+            },
+            Self::State(error) => match error {
+                StateError::Locked { .. } => Exit::Unavailable,
+                StateError::Use { source, .. } => Exit::of_io(source, Exit::Failure),
+                StateError::WritableByOthers { .. } => Exit::Configuration,
+            },
+            Self::Write { source, .. } => Exit::of_io(source, Exit::Failure),
+            Self::Listen { source, .. } => Exit::of_io(source, Exit::Unavailable),
+            Self::Exists { .. } | Self::Start(_) | Self::Output(_) => Exit::Failure,
+            Self::Record(error) => match error {
+                egret_proxy::RecordError::Open { source, .. } => Exit::of_io(source, Exit::Failure),
+                egret_proxy::RecordError::Write(_) | egret_proxy::RecordError::Unavailable => {
+                    Exit::Failure
+                }
+            },
+        }
+    }
+
+    fn fix(&self) -> Option<String> {
+        match self {
+            Self::NoHome { variable, .. } => Some(format!("set {variable}, or use `-c FILE`")),
+            Self::File(error) => error.fix(),
+            Self::State(error) => error.fix(),
+            Self::Exists { .. } => Some("name another directory: `egret init DIR`".to_owned()),
+            Self::Listen { address, source } => Some(listen_fix(*address, source)),
+            Self::Invalid { .. }
+            | Self::PolicyTests { .. }
+            | Self::Write { .. }
+            | Self::LogFilter(_)
+            | Self::Record(_)
+            | Self::Start(_)
+            | Self::Output(_) => None,
+        }
+    }
+
+    /// Prints the failure, what caused it, and the fix.
+    pub(crate) fn print(&self) {
+        let mut causes = Vec::new();
+        let mut next = self.source();
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            next = cause.source();
+        }
+        diagnostic::print_failure(&self.to_string(), &causes, self.fix().as_deref());
+    }
+}
+
+fn listen_fix(address: SocketAddr, source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another process listens there: stop it, or give `[[listener]] address` another port \
+             than {}",
+            address.port()
+        ),
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need the right to bind them: take a higher one".to_owned()
+        }
+        _ => "give `[[listener]] address` an address of this machine".to_owned(),
+    }
+}
+
+/// `1 problem`, `2 problems`.
+pub(crate) fn count(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    let names: Vec<_> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+    format!("{} {}", names.join(" and "), if names.len() == 1 { "is" } else { "are" })
+}

@@ -1,0 +1,59 @@
+//! The one binary: reads the command line, the environment and the files, wires the parts
+//! together and turns every end into an exit code.
+//!
+//! Below this crate nothing reads the environment, a configuration file or the clock. No rule of
+//! traffic lives here: policy decides, the data path carries out.
+
+mod cli;
+mod config;
+mod diagnostic;
+mod environment;
+mod failure;
+mod files;
+mod log;
+mod output;
+mod policy;
+mod starter;
+mod state;
+
+mod check;
+mod explain;
+mod init;
+mod schema;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    cli::{Cli, Verb},
+    environment::Environment,
+    failure::Exit,
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A pipe that was closed early is the only way for this to fail.
+            let _ = error.print();
+            return Exit::of_usage(&error).into();
+        }
+    };
+    let environment = Environment::read();
+    let end = match cli.verb {
+        Verb::Init(args) => init::run(&args),
+        Verb::Serve(args) => serve::run(&args, &environment),
+        Verb::Check(args) => check::run(&args, &environment),
+        Verb::Explain(args) => explain::run(&args, &environment),
+        Verb::Schema(args) => schema::run(&args),
+    };
+    match end {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            failure.print();
+            failure.exit().into()
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The policy file: found, read, and for `serve` taken only whole.
+//!
+//! What a policy needs and this release cannot do refuses it at start: a rule that is kept by half
+//! would let through what its author believes to be inspected, counted or given a credential.
+
+use std::path::Path;
+
+use egret_policy::{Loaded, Need, NeedKind, Policy, Timestamp, source::Problem};
+
+use crate::{
+    config,
+    diagnostic::{Severity, print_problems},
+    environment::Environment,
+    failure::Failure,
+    files::{self, SourceText},
+    starter,
+};
+
+/// Reads the policy to run by. Whatever refuses it has been printed on failure.
+pub(crate) fn for_serving(path: &Path, now: Timestamp) -> Result<Policy, Failure> {
+    let source = files::read_guarded(path)?;
+    let policy = loaded(&source)?;
+    let unavailable = unavailable(&policy);
+    if !unavailable.is_empty() {
+        print_problems(Severity::Error, &source, &unavailable);
+        return Err(Failure::Invalid { file: source.name(), problems: unavailable.len() });
+    }
+    let failed = policy.run_tests(now).iter().filter(|test| !test.ok).count();
+    if failed > 0 {
+        return Err(Failure::PolicyTests { file: source.name(), failed });
+    }
+    Ok(policy)
+}
+
+/// Loads a policy to judge by; its problems have been printed on failure.
+pub(crate) fn loaded(source: &SourceText) -> Result<Policy, Failure> {
+    let Loaded { policy, problems, warnings } = Policy::load(&source.text);
+    print_problems(Severity::Warning, source, &warnings);
+    print_problems(Severity::Error, source, &problems);
+    policy.ok_or_else(|| Failure::Invalid { file: source.name(), problems: problems.len() })
+}
+
+/// What the policy needs and the data path of this release cannot do.
+pub(crate) fn unavailable(policy: &Policy) -> Vec<Problem> {
+    policy.needs().iter().map(unavailable_need).collect()
+}
+
+fn unavailable_need(need: &Need) -> Problem {
+    let Need { kind, rule, span, line, column } = need;
+    let (what, fix) = match kind {
+        NeedKind::Interception => (
+            "the interception of TLS",
+            "leave `tls = \"intercept\"` out; the tunnel is then relayed",
+        ),
+        NeedKind::Credentials => ("the injection of credentials", "leave `credentials` out"),
+        NeedKind::CountedLimits => (
+            "counted limits",
+            "leave `requests_per_minute`, `tunnels` and `bytes_…_per_day` out; sizes and times hold",
+        ),
+    };
+    Problem {
+        span: span.clone(),
+        line: *line,
+        column: *column,
+        message: format!("rule `{rule}` needs {what}, which is not available in this release"),
+        fix: fix.to_owned(),
+    }
+}
+
+/// The policy of somebody without a configuration: theirs, or the one they would be given.
+pub(crate) fn users(environment: &Environment) -> Result<SourceText, Failure> {
+    let users = config::users_policy(environment).ok();
+    match users.filter(|path| path.symlink_metadata().is_ok()) {
+        Some(path) => Ok(files::read(&path)?),
+        None => {
+            Ok(SourceText { path: "the starter policy".into(), text: starter::POLICY.to_owned() })
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The state directory, owned by one process at a time.
+//!
+//! The lock is the kernel's and ends with the process, however that ends; the number written
+//! beside it is only for people. Nothing in the directory is touched before the lock is held.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    io::{self, Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::files::is_writable_by_others;
+
+/// A state directory that is ours until this is dropped.
+#[derive(Debug)]
+pub(crate) struct State {
+    _lock: File,
+}
+
+/// Why the state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    #[error("the state directory `{}` is in use by {owner}", path.display())]
+    Locked { path: PathBuf, owner: String },
+    #[error("use the state directory `{}`", path.display())]
+    Use {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the state directory `{}` may be written by others (mode {mode:03o})", path.display())]
+    WritableByOthers { path: PathBuf, mode: u32 },
+}
+
+impl StateError {
+    pub(crate) fn fix(&self) -> Option<String> {
+        match self {
+            Self::Locked { .. } => {
+                Some("stop that process, or give this one another `state_dir`".to_owned())
+            }
+            Self::Use { .. } => None,
+            Self::WritableByOthers { path, .. } => {
+                Some(format!("run `chmod 700 {}`", path.display()))
+            }
+        }
+    }
+}
+
+/// Makes the directory, with mode 0700, if it is not there.
+pub(crate) fn create(path: &Path) -> Result<(), StateError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| StateError::Use { path: path.to_owned(), source })
+}
+
+impl State {
+    /// Takes the directory for this process.
+    pub(crate) fn lock(path: &Path) -> Result<Self, StateError> {
+        let cannot = |source| StateError::Use { path: path.to_owned(), source };
+        create(path)?;
+        let mode = path.metadata().map_err(cannot)?.mode();
+        if is_writable_by_others(mode) {
+            return Err(StateError::WritableByOthers { path: path.to_owned(), mode: mode & 0o777 });
+        }
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(cannot)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut owner = String::new();
+                // Unreadable or not yet written: it is locked all the same.
+                let _ = file.read_to_string(&mut owner);
+                let owner = match owner.trim().parse::<u32>() {
+                    Ok(pid) => format!("process {pid}"),
+                    Err(_) => "another process".to_owned(),
+                };
+                return Err(StateError::Locked { path: path.to_owned(), owner });
+            }
+            Err(error) => return Err(cannot(error.into())),
+        }
+        file.set_len(0).and_then(|()| file.rewind()).map_err(cannot)?;
+        writeln!(file, "{}", std::process::id()).map_err(cannot)?;
+        Ok(Self { _lock: file })
+    }
+}

@@ -1,0 +1,86 @@
+//! Which configuration is used, and what a bad one looks like.
+
+use std::{os::unix::process::CommandExt, process::Command};
+
+use super::place::{CONFIG, POLICY, Place, set_mode};
+
+#[test]
+fn the_file_that_is_named_wins_then_the_one_here_then_the_users() {
+    let place = Place::new();
+    let broken = |key: &str| CONFIG.replace("state_dir", key);
+    place.write("home/.config/egret/egret.toml", &broken("users"));
+    place.run(&["check"]).ends_with(78).says("unknown key `users`");
+    place.write("egret.toml", &broken("here"));
+    place.run(&["check"]).ends_with(78).says("unknown key `here`");
+    place.write("named.toml", &broken("named"));
+    place.run(&["check", "-c", "named.toml"]).ends_with(78).says("unknown key `named`");
+    place.run(&["serve", "-c", "missing.toml"]).ends_with(78).says("missing.toml");
+}
+
+#[test]
+fn xdg_directories_come_before_home() {
+    let place = Place::new();
+    place.write("xdg/egret/egret.toml", "version = 7\n");
+    let check = |variable: &str| {
+        let output = place.command(&["check"]).env("XDG_CONFIG_HOME", variable).output().unwrap();
+        output.status.code()
+    };
+    assert_eq!(check(&place.path("xdg").display().to_string()), Some(78));
+    // Relative ones are ignored, as the specification says.
+    assert_eq!(check("xdg"), Some(0));
+}
+
+#[test]
+fn without_a_home_there_is_no_place_for_the_state() {
+    let place = Place::new();
+    let output = place.command(&["serve"]).env_remove("HOME").output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("XDG_STATE_HOME"), "{said}");
+}
+
+#[test]
+fn problems_have_file_line_column_caret_and_fix() {
+    let place = Place::new();
+    place.write("egret.toml", &format!("{CONFIG}\n[limts]\nconnections = 1\n"));
+    place.write("policy.toml", POLICY);
+    let run = place.run(&["serve"]).ends_with(78);
+    for text in ["egret.toml:9:2", "unknown key `limts`", "^^^^^", "did you mean `limits`?"] {
+        assert!(run.stderr.contains(text), "{text:?} is not in\n{}", run.stderr);
+    }
+}
+
+#[test]
+fn parts_that_are_not_built_are_unknown_keys() {
+    let place = Place::new();
+    for section in ["[metrics]\naddress = \"127.0.0.1:9181\"", "[control]", "[vault.local]"] {
+        place.write("egret.toml", &format!("{CONFIG}\n{section}\n"));
+        place.run(&["check"]).ends_with(78).says("unknown key");
+    }
+}
+
+/// Root may read everything, so where root runs the tests somebody else runs egret.
+#[test]
+fn a_file_that_may_not_be_read_is_77() {
+    let place = Place::ready();
+    set_mode(&place.path("."), 0o755);
+    set_mode(&place.path("policy.toml"), 0o000);
+    let egret = place.path("egret");
+    std::fs::copy(env!("CARGO_BIN_EXE_egret"), &egret).unwrap();
+    set_mode(&egret, 0o755);
+    for verb in ["serve", "check"] {
+        let mut command = Command::new(&egret);
+        command.arg(verb).current_dir(place.path(".")).env_clear();
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+            // The state directory is theirs to make.
+            set_mode(&place.path("."), 0o1777);
+        }
+        let output = command.env("HOME", place.path(".")).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(77), "{said}");
+        assert!(said.contains("policy.toml"), "{said}");
+    }
+}
+
+const NOBODY: u32 = 65534;

@@ -1,0 +1,183 @@
+//! A folder of one's own to run egret in, with none of the caller's environment.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// A policy with one rule, and two tests that pass.
+pub(crate) const POLICY: &str = r#"version = 1
+
+[[rule]]
+id = "example"
+effect = "allow"
+hosts = ["example.com"]
+
+[[test]]
+url = "https://example.com/"
+expect = "allow"
+
+[[test]]
+url = "https://example.org/"
+expect = "deny"
+"#;
+
+/// A configuration that listens on a free port and keeps its state beside it.
+pub(crate) const CONFIG: &str = r#"version = 1
+state_dir = "state"
+policy = "policy.toml"
+
+[[listener]]
+address = "127.0.0.1:0"
+identity = ["anonymous"]
+"#;
+
+pub(crate) struct Place {
+    folder: TempDir,
+}
+
+/// What a run of egret left behind.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self { folder: TempDir::new().unwrap() }
+    }
+
+    /// A place with a configuration and a policy that are good.
+    pub(crate) fn ready() -> Self {
+        let place = Self::new();
+        place.write("egret.toml", CONFIG);
+        place.write("policy.toml", POLICY);
+        place
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes a file that only its owner may write, whatever the umask.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        set_mode(&path, 0o644);
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    pub(crate) fn command(&self, line: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_egret"));
+        command
+            .args(line)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("HOME", self.path("home"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn run(&self, line: &[&str]) -> Run {
+        self.command(line).output().unwrap().into()
+    }
+
+    /// Starts `serve` and waits until it has said on stdout where it listens.
+    pub(crate) fn serve(&self, line: &[&str]) -> Serving {
+        let mut child =
+            self.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        match line.trim_end().strip_prefix("listening ") {
+            Some(address) => Serving { address: address.parse().unwrap(), child, stdout },
+            None => panic!("{line:?}: {:?}", Run::from(child.wait_with_output().unwrap())),
+        }
+    }
+}
+
+/// A proxy that runs until it is told to end; killed if a test forgets to.
+pub(crate) struct Serving {
+    pub(crate) address: SocketAddr,
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Serving {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the end; returns the status and all that was still to be read.
+    pub(crate) fn end(mut self) -> Run {
+        let mut run = Run { status: 0, stdout: String::new(), stderr: String::new() };
+        self.stdout.read_to_string(&mut run.stdout).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut run.stderr).unwrap();
+        run.status = self.child.wait().unwrap().code().unwrap_or(-1);
+        run
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Already ended is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Run {
+    #[track_caller]
+    pub(crate) fn ends_with(self, status: i32) -> Self {
+        assert_eq!(self.status, status, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Requires a text on either stream.
+    #[track_caller]
+    pub(crate) fn says(self, text: &str) -> Self {
+        let said = self.stdout.contains(text) || self.stderr.contains(text);
+        assert!(said, "{text:?} is not in\n{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
+pub(crate) fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+pub(crate) fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}

@@ -1,0 +1,186 @@
+//! `egret serve`: its start, what it refuses to start on, and its end.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    thread,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::place::{CONFIG, POLICY, Place, Serving, set_mode};
+
+/// Sends one request and reads until the proxy closes or the head and body are there.
+fn ask(serving: &Serving, request: &str) -> String {
+    let mut stream = TcpStream::connect(serving.address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+fn get(host: &str) -> String {
+    format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+}
+
+fn records(place: &Place, file: &str) -> Vec<Value> {
+    place.read(file).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn both_signals_end_with_0_and_stdout_holds_only_the_listeners() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let place = Place::ready();
+        let serving = place.serve(&["serve"]);
+        serving.signal(signal);
+        let run = serving.end().ends_with(0);
+        assert_eq!(run.stdout, "");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_at_once_what_is_still_open() {
+    let place = Place::ready();
+    place.write("egret.toml", &format!("{CONFIG}[limits]\ndrain_timeout = \"1h\"\n"));
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = origin.local_addr().unwrap().port();
+    place.write("policy.toml", &local_policy(port));
+    let serving = place.serve(&["serve"]);
+    let mut client = TcpStream::connect(serving.address).unwrap();
+    let host = format!("127.0.0.1:{port}");
+    client.write_all(get(&host).as_bytes()).unwrap();
+    // The request has reached the origin, which does not answer.
+    let (mut silent, _) = origin.accept().unwrap();
+    silent.read_exact(&mut [0; 3]).unwrap();
+
+    serving.signal(Signal::TERM);
+    let refused = thread::scope(|scope| {
+        // The first signal closes the listeners: then it has been seen.
+        let address = serving.address;
+        scope.spawn(move || while TcpStream::connect(address).is_ok() {}).join()
+    });
+    assert!(refused.is_ok());
+    serving.signal(Signal::TERM);
+    serving.end().ends_with(0);
+    let lines = records(&place, "state/audit/00000001.jsonl");
+    assert_eq!(lines.last().unwrap()["closed_by"], "drain", "{lines:#?}");
+}
+
+/// A policy that opens one port of loopback, as an operator would for a test.
+fn local_policy(port: u16) -> String {
+    format!(
+        "version = 1\n[[rule]]\nid = \"local\"\neffect = \"allow\"\nhosts = [\"127.0.0.1\"]\n\
+         schemes = [\"http\"]\nports = [{port}]\n[[network.allow]]\ncidr = \"127.0.0.0/8\"\n\
+         rules = [\"local\"]\n"
+    )
+}
+
+#[test]
+fn one_request_is_allowed_its_neighbour_denied_and_both_are_recorded() {
+    let place = Place::ready();
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = origin.local_addr().unwrap().port();
+    place.write("policy.toml", &local_policy(port));
+    let serving = place.serve(&["serve"]);
+    let answering = thread::spawn(move || {
+        let (mut stream, _) = origin.accept().unwrap();
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello\n").unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    let allowed = ask(&serving, &get(&format!("127.0.0.1:{port}")));
+    assert!(allowed.starts_with("HTTP/1.1 200 ") && allowed.ends_with("hello\n"), "{allowed}");
+    assert!(answering.join().unwrap().to_lowercase().contains("via: 1.1 egret"));
+    let denied = ask(&serving, &get("elsewhere.example"));
+    assert!(denied.starts_with("HTTP/1.1 403 egress.host_not_allowed "), "{denied}");
+    serving.signal(Signal::TERM);
+    serving.end().ends_with(0);
+
+    let lines = records(&place, "state/audit/00000001.jsonl");
+    let seen: Vec<_> =
+        lines.iter().map(|line| (line["event"].as_str(), line["reason"].as_str())).collect();
+    let expected =
+        ["egress.allowed", "egress.allowed", "egress.host_not_allowed", "egress.host_not_allowed"];
+    assert_eq!(seen.iter().filter(|(event, _)| *event == Some("decision")).count(), 2, "{seen:?}");
+    assert_eq!(seen.iter().map(|(_, reason)| reason.unwrap()).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_second_process_on_one_state_directory_is_69_and_names_the_first() {
+    let place = Place::ready();
+    let first = place.serve(&["serve"]);
+    let name = format!("process {}", first.pid());
+    place.run(&["serve"]).ends_with(69).says(&name);
+    // The lock ends with the process, whatever is left in the file.
+    first.signal(Signal::KILL);
+    first.end();
+    let second = place.serve(&["serve"]);
+    second.signal(Signal::TERM);
+    second.end().ends_with(0);
+}
+
+#[test]
+fn a_port_that_is_taken_is_69_and_says_what_to_change() {
+    let place = Place::ready();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    place.write("egret.toml", &CONFIG.replace("127.0.0.1:0", &address));
+    place.run(&["serve"]).ends_with(69).says(&address).says("[[listener]] address");
+}
+
+#[test]
+fn what_others_may_write_is_78_and_names_the_fix() {
+    for file in ["egret.toml", "policy.toml"] {
+        for wide in [0o666, 0o664, 0o646] {
+            let place = Place::ready();
+            set_mode(&place.path(file), wide);
+            place.run(&["serve"]).ends_with(78).says("may be written by others").says("chmod go-w");
+        }
+    }
+    let place = Place::ready();
+    std::fs::create_dir(place.path("state")).unwrap();
+    set_mode(&place.path("state"), 0o777);
+    place.run(&["serve"]).ends_with(78).says("may be written by others").says("chmod 700");
+}
+
+#[test]
+fn a_policy_that_cannot_be_kept_is_78() {
+    let refused = |policy: &str, text: &str| {
+        let place = Place::ready();
+        place.write("policy.toml", policy);
+        place.run(&["serve"]).ends_with(78).says(text);
+        assert!(!place.path("state/audit").exists(), "half on: {text}");
+    };
+    refused(&POLICY.replace("hosts", "hsots"), "did you mean `hosts`?");
+    refused(&POLICY.replace("\"deny\"", "\"allow\""), "fails its own tests: 1 test");
+    let more = |line: &str| POLICY.replacen("[[test]]", &format!("{line}\n[[test]]"), 1);
+    refused(&more("tls = \"intercept\""), "not available in this release");
+    refused(&more("limits = { requests_per_minute = 5 }"), "not available in this release");
+    let place = Place::ready();
+    std::fs::remove_file(place.path("policy.toml")).unwrap();
+    place.run(&["serve"]).ends_with(78).says("policy.toml").says("egret init");
+}
+
+#[test]
+fn a_log_filter_that_is_none_is_78() {
+    let place = Place::ready();
+    let output = place.command(&["serve"]).env("EGRET_LOG", "egret=loud=er").output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+}
+
+#[test]
+fn the_log_is_json_where_no_terminal_is() {
+    let place = Place::ready();
+    let serving = place.serve(&["serve"]);
+    serving.signal(Signal::TERM);
+    let run = serving.end().ends_with(0);
+    let lines: Vec<Value> =
+        run.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["message"] == "serving"), "{}", run.stderr);
+}
