@@ -126,12 +126,7 @@ async fn refuse(connection: &Connection, mut draft: Draft, refusal: Refusal) -> 
     draft.deny(refusal.code(), refusal.rule()).await;
     let response = refusal.response(draft.id(), connection.listener.identification.challenges());
     draft.status(response.status().as_u16());
-    draft.complete(match refusal {
-        Refusal::Denied(_) | Refusal::HttpsInCleartext | Refusal::Revoked => ClosedBy::Policy,
-        Refusal::ResponseTooLarge => ClosedBy::Limit,
-        Refusal::Draining => ClosedBy::Drain,
-        _ => ClosedBy::Error,
-    });
+    draft.complete(refusal.closed_by());
     response.map(Either::Left)
 }
 
@@ -308,10 +303,8 @@ async fn send(
     let answered = tokio::select! {
         answered = origin.send_request(ready.into_request()) => answered,
         by = bounds.exceeded(draft.meter().clone()) => {
-            return Err(match by {
-                ClosedBy::Policy => Refusal::Revoked,
-                _ => Refusal::UpstreamTimeout,
-            });
+            // The answer has not begun, so there is a status left to say it with.
+            return Err(if by == ClosedBy::Policy { Refusal::Revoked } else { Refusal::UpstreamTimeout });
         }
     };
     let response =
@@ -395,7 +388,7 @@ async fn pass(
 ) {
     let shared = connection.shared.clone();
     let OpenTunnel { worker, authority, connected: Connected { socket: origin, grant } } = tunnel;
-    let Ok(mut end) = tunnel::take_over(upgrade).await else { return };
+    let Ok(mut end) = tunnel::take_over(upgrade).await else { return leave(draft, &grant).await };
 
     let first = if grant.opaque() {
         Ok(Ok(FirstBytes::Other))
@@ -405,10 +398,7 @@ async fn pass(
     let now = shared.clock.now();
     let (passage, selected) = match first {
         Err(_) => return close(draft, Refusal::FirstBytesTimeout).await,
-        Ok(Err(_)) | Ok(Ok(FirstBytes::NeedMore)) => {
-            // The worker left before it said anything: nothing was refused, nothing moved.
-            return draft.complete(ClosedBy::Client);
-        }
+        Ok(Err(_) | Ok(FirstBytes::NeedMore)) => return leave(draft, &grant).await,
         Ok(Ok(FirstBytes::Http)) => {
             draft.selected(Scheme::Http.as_str(), None);
             if let Err(error) = draft.allow(grant.verdict(), None).await {
@@ -512,13 +502,17 @@ async fn speak_http(
     Ok((sender, ended))
 }
 
+/// Ends a tunnel whose worker left before it said anything: it was granted, and nothing moved.
+async fn leave(mut draft: Draft, grant: &TunnelGrant) {
+    if let Err(error) = draft.allow(grant.verdict(), None).await {
+        return close(draft, Refusal::Audit(error)).await;
+    }
+    draft.complete(ClosedBy::Client);
+}
+
 /// Ends a tunnel that is refused after its 200: there is no status left to say it with.
 async fn close(mut draft: Draft, refusal: Refusal) {
     refusal.log(draft.id());
     draft.deny(refusal.code(), refusal.rule()).await;
-    draft.complete(match refusal {
-        Refusal::Denied(_) | Refusal::Revoked => ClosedBy::Policy,
-        Refusal::FirstBytesTimeout => ClosedBy::Idle,
-        _ => ClosedBy::Error,
-    });
+    draft.complete(refusal.closed_by());
 }

@@ -5,8 +5,8 @@
 //! a harmless one, so that the refusal takes the ordinary way, and nothing after it is read. After
 //! CONNECT or an upgrade it holds everything back until the service has said how that ended.
 //!
-//! hyper must be told `half_close(true)`: it then reads only when it has something to do with the
-//! bytes, and neither silence nor the end of the stream costs a client its answer.
+//! It relies on `half_close(true)`: hyper then asks for a head only when all earlier answers are
+//! out, and neither silence nor the end of the stream costs a client the answer it waits for.
 //!
 //! It knows no policy: a target is judged here by its bytes and length only. It never answers, and
 //! bodies have no deadline here. What it holds is bounded by `GateLimits` and one read.
@@ -147,11 +147,11 @@ impl<S> Gate<S> {
         self.shrink();
         self.head_began = None;
         self.answer = Answer::Due;
-        self.state = match content {
-            Content::Length(length) => State::Length(length),
-            Content::Chunked => State::Chunked(Chunks::new()),
-            Content::None if after == After::Request => self.next_head(),
-            Content::None => State::Held(after),
+        self.state = match (after, content) {
+            (After::Tunnel | After::Upgrade | After::Nothing, _) => State::Held(after),
+            (After::Request, Content::Length(length)) => State::Length(length),
+            (After::Request, Content::Chunked) => State::Chunked(Chunks::new()),
+            (After::Request, Content::None) => self.next_head(),
         };
         self.shared.push(HeadVerdict::Passed(facts), after);
     }

@@ -40,7 +40,7 @@ pub async fn inject(
     bridge: &dyn Bridge,
 ) -> Result<Ready, InjectError> {
     hop::towards_origin(request.headers_mut(), scheme, authority, grant);
-    for credential in grant.credentials() {
+    if let Some(credential) = grant.credentials().first() {
         let _secret = bridge.lend(credential, worker).await?;
         // No way of placing is built; a request that needs one must not leave without it.
         return Err(InjectError::Placement(credential.clone()));

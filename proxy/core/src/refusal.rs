@@ -19,7 +19,7 @@ use crate::{
     gate::{Fault, FaultKind},
     identify::IdentityError,
     inject::InjectError,
-    record::RecordError,
+    record::{ClosedBy, RecordError},
     relay::UploadError,
     resolve::ResolveError,
 };
@@ -80,24 +80,50 @@ impl Refusal {
 
     /// Returns the rule that refused, where one did.
     pub(crate) fn rule(&self) -> Option<&RuleId> {
+        if let Self::Denied(denial) = self { denial.rule.as_ref() } else { None }
+    }
+
+    /// Returns what ended the exchange, for its completion.
+    pub(crate) fn closed_by(&self) -> ClosedBy {
         match self {
-            Self::Denied(denial) => denial.rule.as_ref(),
-            _ => None,
+            Self::Denied(_)
+            | Self::HttpsInCleartext
+            | Self::HostMismatch
+            | Self::LoopDetected
+            | Self::Identity(_) => ClosedBy::Policy,
+            Self::Revoked => ClosedBy::Revoked,
+            Self::Resolve(_)
+            | Self::UpstreamRefused
+            | Self::UpstreamTimeout
+            | Self::UpstreamReset
+            | Self::UpstreamProtocol => ClosedBy::Upstream,
+            Self::ResponseTooLarge | Self::Upload(UploadError::TooLarge) | Self::Overloaded => {
+                ClosedBy::Limit
+            }
+            Self::FirstBytesTimeout | Self::Upload(UploadError::Idle) => ClosedBy::Idle,
+            Self::Draining => ClosedBy::Drain,
+            Self::Head(_)
+            | Self::OriginForm
+            | Self::ConnectInTunnel
+            | Self::Host
+            | Self::Target(_)
+            | Self::Upload(UploadError::Malformed)
+            | Self::Credential(_)
+            | Self::Audit(_)
+            | Self::Internal => ClosedBy::Error,
         }
     }
 
-    /// Tells the operator, where the fault is ours: what the worker is told does not say enough.
+    /// Tells the operator where the fault is ours: what the worker is told does not say enough.
     pub(crate) fn log(&self, id: &str) {
-        match self {
-            Self::Credential(error) => {
-                tracing::warn!(error = error as &dyn std::error::Error, id, "no credential");
-            }
-            Self::Audit(error) => {
-                tracing::error!(error = error as &dyn std::error::Error, id, "no record");
-            }
-            Self::Internal => tracing::error!(id, "a passed target cannot be sent"),
-            Self::Overloaded => tracing::warn!(id, "no slot or descriptor is left"),
-            _ => {}
+        if let Self::Credential(error) = self {
+            tracing::warn!(error = error as &dyn std::error::Error, id, "no credential");
+        } else if let Self::Audit(error) = self {
+            tracing::error!(error = error as &dyn std::error::Error, id, "no record");
+        } else if let Self::Internal = self {
+            tracing::error!(id, "a target that was passed cannot be sent");
+        } else if let Self::Overloaded = self {
+            tracing::warn!(id, "no slot or descriptor is left");
         }
     }
 

@@ -179,14 +179,16 @@ impl Resolver {
             Name::from_ascii(format!("{name}.")).map_err(|_| ResolveError::NoSuchName)?;
         match timeout_at(deadline, self.hickory.lookup(question, kind)).await {
             Ok(Ok(lookup)) => Ok(chain::walk(name, kind, lookup.answers())?),
-            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(none)))) => match none.response_code {
-                code @ (ResponseCode::NoError | ResponseCode::NXDomain) => Ok(Family {
+            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(none))))
+                if [ResponseCode::NoError, ResponseCode::NXDomain]
+                    .contains(&none.response_code) =>
+            {
+                Ok(Family {
                     ttl: none.negative_ttl.map(|secs| Duration::from_secs(secs.into())),
-                    no_such_name: code == ResponseCode::NXDomain,
+                    no_such_name: none.response_code == ResponseCode::NXDomain,
                     ..Family::default()
-                }),
-                _ => Err(ResolveError::Failed),
-            },
+                })
+            }
             Ok(Err(NetError::Timeout)) | Err(_) => Err(ResolveError::Timeout),
             Ok(Err(error)) => {
                 tracing::debug!(%error, %name, %kind, "look up");

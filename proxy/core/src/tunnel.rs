@@ -49,9 +49,9 @@ pub(crate) async fn take_over(upgrade: OnUpgrade) -> io::Result<WorkerEnd> {
 /// Reads until the first bytes tell what they are; `NeedMore` when the worker stops before that.
 pub(crate) async fn first_bytes(end: &mut WorkerEnd) -> io::Result<FirstBytes> {
     loop {
-        match hello::classify(&end.early) {
-            FirstBytes::NeedMore => {}
-            told => return Ok(told),
+        let told = hello::classify(&end.early);
+        if !matches!(told, FirstBytes::NeedMore) {
+            return Ok(told);
         }
         end.socket.stream().readable().await?;
         end.early.reserve(READ_AHEAD);

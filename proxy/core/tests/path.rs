@@ -1,6 +1,8 @@
 //! The whole path over real sockets, in a network namespace where every address is a fixture:
 //! what the worker got, what the origin saw and what was recorded, for each way an exchange can go.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 #[path = "path/scene.rs"]
 mod scene;
 

@@ -111,7 +111,7 @@ impl FieldLines {
 }
 
 /// Returns the first offset from `at` on whose byte is not in the class.
-pub(super) fn run(bytes: &[u8], at: usize, class: fn(u8) -> bool) -> usize {
+pub(super) fn run(bytes: &[u8], at: usize, class: impl Fn(u8) -> bool) -> usize {
     bytes[at..].iter().position(|byte| !class(*byte)).map_or(bytes.len(), |length| at + length)
 }
 

@@ -58,15 +58,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                State::Held(after) => match (gate.shared.ending_or_wake(cx.waker()), after) {
-                    (Ending::Opened, _) if gate.answer == Answer::Sent => gate.state = State::Raw,
-                    (Ending::Refused, After::Upgrade) => gate.state = gate.next_head(),
-                    (Ending::Awaited, After::Upgrade) if gate.answer == Answer::Sent => {
+                State::Held(after) => match (gate.shared.ending(), after) {
+                    (Ending::Opened, _) => gate.state = State::Raw,
+                    (Ending::Unknown | Ending::Awaited | Ending::Refused, After::Upgrade)
+                        if gate.answer == Answer::Sent =>
+                    {
                         gate.state = gate.next_head();
                     }
-                    // Before the answer is out, hyper may take the end of the stream for a client
-                    // that has gone, and drop the answer: so not even that is let through.
-                    (Ending::Opened | Ending::Refused | Ending::Unknown | Ending::Awaited, _) => {
+                    // Nobody asks for more here before the answer; and after a CONNECT that was
+                    // not opened, the answer has ended the connection.
+                    (Ending::Unknown | Ending::Awaited | Ending::Refused, _) => {
                         return Poll::Pending;
                     }
                 },

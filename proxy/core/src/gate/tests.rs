@@ -1,5 +1,6 @@
 //! A real hyper server behind the gate, and a client that writes raw bytes to it.
 
+mod bodies;
 mod cases;
 mod endings;
 mod heads;
@@ -18,7 +19,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex},
     task::JoinHandle,
 };
 
@@ -33,6 +34,8 @@ const LIMITS: GateLimits = GateLimits {
     header_timeout: Duration::from_secs(10),
     idle_timeout: Duration::from_secs(60),
 };
+
+const GET: &[u8] = b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n";
 
 /// What the service saw of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +183,7 @@ fn answer(status: StatusCode) -> Response<Full<Bytes>> {
 
 /// Writes the pieces one after the other, closes that side, and returns all that comes back.
 async fn exchange(origin: &Origin, pieces: impl IntoIterator<Item = &[u8]>) -> Vec<u8> {
-    let (mut client, server): (DuplexStream, DuplexStream) = duplex(256 << 10);
+    let (mut client, server) = duplex(256 << 10);
     let served = origin.serve(server);
     let mut reply = Vec::new();
     for piece in pieces {
@@ -189,9 +192,18 @@ async fn exchange(origin: &Origin, pieces: impl IntoIterator<Item = &[u8]>) -> V
         tokio::task::yield_now().await;
     }
     let _ = client.shutdown().await;
-    client.read_to_end(&mut reply).await.unwrap();
-    let _ = served.await.unwrap();
+    let all = async {
+        client.read_to_end(&mut reply).await.unwrap();
+        let _ = served.await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(10), all).await.expect("the connection hangs");
     reply
+}
+
+async fn run(manner: Manner, pieces: &[&[u8]]) -> (Origin, Vec<u8>) {
+    let origin = Origin::new(manner);
+    let reply = exchange(&origin, pieces.iter().copied()).await;
+    (origin, reply)
 }
 
 /// The statuses of a reply, interim ones left out, after a check that hyper made none of them.
@@ -204,11 +216,4 @@ fn statuses(reply: &[u8]) -> Vec<u16> {
         head[2..5].parse().unwrap()
     })
     .collect()
-}
-
-fn passed(seen: &Seen) -> &PassedHead {
-    match &seen.verdict {
-        HeadVerdict::Passed(head) => head,
-        HeadVerdict::Refused(fault) => panic!("refused: {fault}"),
-    }
 }

@@ -7,7 +7,6 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Waker,
 };
 
 use http::Version;
@@ -80,9 +79,6 @@ impl Verdicts {
         let mut state = self.shared.lock();
         if state.ending == Ending::Awaited {
             state.ending = ending;
-            if let Some(waker) = state.waker.take() {
-                waker.wake();
-            }
         }
     }
 }
@@ -96,7 +92,6 @@ struct State {
     queue: VecDeque<(HeadVerdict, After)>,
     ending: Ending,
     body_fault: Option<Fault>,
-    waker: Option<Waker>,
 }
 
 /// How the exchange ends at which the gate has stopped.
@@ -133,16 +128,6 @@ impl Shared {
 
     pub(super) fn ending(&self) -> Ending {
         self.lock().ending
-    }
-
-    /// Returns how the held exchange ends, or leaves a waker for when that is known.
-    pub(super) fn ending_or_wake(&self, waker: &Waker) -> Ending {
-        let mut state = self.lock();
-        match state.ending {
-            Ending::Unknown | Ending::Awaited => state.waker = Some(waker.clone()),
-            Ending::Opened | Ending::Refused => {}
-        }
-        state.ending
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

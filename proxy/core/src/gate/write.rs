@@ -140,8 +140,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
             }
         }
         self.state = State::Ended;
-        // hyper may be waiting for the end of the stream.
-        cx.waker().wake_by_ref();
         Poll::Ready(Ok(()))
     }
 }

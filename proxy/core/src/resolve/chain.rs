@@ -52,11 +52,7 @@ pub(super) fn walk(
         owner = target;
     }
     for record in records.iter().filter(|record| owns(&owner, record)) {
-        let address = match &record.data {
-            RData::A(address) if kind == RecordType::A => IpAddr::V4(address.0),
-            RData::AAAA(address) if kind == RecordType::AAAA => IpAddr::V6(address.0),
-            _ => continue,
-        };
+        let Some(address) = address_of(kind, &record.data) else { continue };
         if family.addresses.len() == MOST_ADDRESSES {
             return Err(ChainError::TooMany);
         }
@@ -64,6 +60,17 @@ pub(super) fn walk(
         family.addresses.push(address);
     }
     Ok(family)
+}
+
+/// The address in a record of the kind that was asked for.
+fn address_of(kind: RecordType, data: &RData) -> Option<IpAddr> {
+    if let (RecordType::A, RData::A(address)) = (kind, data) {
+        return Some(address.0.into());
+    }
+    if let (RecordType::AAAA, RData::AAAA(address)) = (kind, data) {
+        return Some(address.0.into());
+    }
+    None
 }
 
 impl Family {

@@ -112,11 +112,9 @@ fn read(family: &str) -> Vec<Case> {
 }
 
 fn is_plain(case: &Value) -> bool {
-    match &case["channel"] {
-        Value::Null => true,
-        Value::String(channel) => channel == "plain",
-        channels => channels.as_array().unwrap().iter().any(|channel| channel == "plain"),
-    }
+    let channel = &case["channel"];
+    let listed = channel.as_array().into_iter().flatten().any(|channel| channel == "plain");
+    listed || channel == "plain" || channel.is_null()
 }
 
 fn case(value: Value) -> Case {

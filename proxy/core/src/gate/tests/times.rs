@@ -4,12 +4,12 @@ use tokio::time::Instant;
 
 use super::*;
 
-const GET: &[u8] = b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n";
-
 struct Silent {
     origin: Origin,
     reply: Vec<u8>,
     took: Duration,
+    /// From then until the gate had let go of the stream, the client's side still open.
+    lingered: Duration,
 }
 
 /// Writes the pieces with pauses between them and waits for the gate to close.
@@ -17,7 +17,7 @@ async fn silence(delay: Duration, pieces: &[(u64, &[u8])]) -> Silent {
     let origin = Origin { delay, ..Origin::new(Manner::Refuses) };
     let (mut client, server) = duplex(64 << 10);
     let began = Instant::now();
-    origin.serve(server);
+    let served = origin.serve(server);
     let (mut from, mut to) = tokio::io::split(&mut client);
     let mut reply = Vec::new();
     let writing = async {
@@ -28,7 +28,9 @@ async fn silence(delay: Duration, pieces: &[(u64, &[u8])]) -> Silent {
     };
     let (_, read) = tokio::join!(writing, from.read_to_end(&mut reply));
     read.unwrap();
-    Silent { origin, reply, took: began.elapsed() }
+    let took = began.elapsed();
+    let _ = served.await.unwrap();
+    Silent { origin, reply, took, lingered: began.elapsed() - took }
 }
 
 #[tokio::test(start_paused = true)]
@@ -48,8 +50,7 @@ async fn a_head_that_is_not_finished_in_time_is_answered() {
     ] {
         let silent = silence(Duration::ZERO, pieces).await;
         assert_eq!(statuses(&silent.reply).last(), Some(&408));
-        // Our side closes at once; the rest is the lingering for a client that stays.
-        assert_eq!(silent.took.as_secs(), seconds);
+        assert_eq!((silent.took.as_secs(), silent.lingered.as_secs()), (seconds, 2));
         assert_eq!(
             silent.origin.seen().last().map(|seen| seen.verdict.clone()),
             Some(HeadVerdict::Refused(Fault::Timeout))
@@ -62,6 +63,15 @@ async fn an_idle_connection_ends_in_silence() {
     let silent = silence(Duration::ZERO, &[(5, GET), (30, GET)]).await;
     assert_eq!(statuses(&silent.reply), [200, 200]);
     assert_eq!(silent.took.as_secs(), 5 + 30 + 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_not_kept_alive_ends_at_once() {
+    let close = b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+    let silent = silence(Duration::ZERO, &[(0, close)]).await;
+    assert_eq!(statuses(&silent.reply), [200]);
+    assert_eq!(silent.took, Duration::ZERO);
+    assert_eq!(silent.lingered, Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
