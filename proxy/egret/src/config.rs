@@ -73,7 +73,7 @@ pub(crate) fn find(named: Option<&Path>, environment: &Environment) -> Option<Pa
     }
     let here = PathBuf::from(FILE);
     let users = environment.config_home.as_ref().map(|home| home.join(FILE));
-    [Some(here), users].into_iter().flatten().find(|path| path.symlink_metadata().is_ok())
+    [Some(here), users].into_iter().flatten().find(|path| files::is_there(path))
 }
 
 /// Finds and reads the configuration to run by; every problem of it has been printed on failure.

@@ -79,6 +79,8 @@ pub(crate) enum Failure {
     LogFilter(#[source] tracing_subscriber::filter::ParseError),
     #[error("open the record")]
     Record(#[source] egret_proxy::RecordError),
+    #[error("find name servers to ask")]
+    Resolver(#[source] egret_proxy::ResolverError),
     #[error("start the proxy")]
     Start(#[source] Box<dyn Error + Send + Sync>),
     #[error("print the answer")]
@@ -91,7 +93,8 @@ impl Failure {
             Self::Invalid { .. }
             | Self::PolicyTests { .. }
             | Self::NoHome { .. }
-            | Self::LogFilter(_) => Exit::Configuration,
+            | Self::LogFilter(_)
+            | Self::Resolver(_) => Exit::Configuration,
             Self::File(error) => match error {
                 FileError::Read { source, .. } => Exit::of_io(source, Exit::Configuration),
                 FileError::Encoding { .. }
@@ -121,6 +124,7 @@ impl Failure {
             Self::File(error) => error.fix(),
             Self::State(error) => error.fix(),
             Self::Exists { .. } => Some("name another directory: `egret init DIR`".to_owned()),
+            Self::Resolver(_) => Some("name them: `[dns] servers = [\"127.0.0.1:53\"]`".to_owned()),
             Self::Listen { address, source } => Some(listen_fix(*address, source)),
             Self::Invalid { .. }
             | Self::PolicyTests { .. }
@@ -145,16 +149,17 @@ impl Failure {
 }
 
 fn listen_fix(address: SocketAddr, source: &io::Error) -> String {
-    match source.kind() {
-        io::ErrorKind::AddrInUse => format!(
+    let kind = source.kind();
+    if kind == io::ErrorKind::AddrInUse {
+        format!(
             "another process listens there: stop it, or give `[[listener]] address` another port \
              than {}",
             address.port()
-        ),
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need the right to bind them: take a higher one".to_owned()
-        }
-        _ => "give `[[listener]] address` an address of this machine".to_owned(),
+        )
+    } else if kind == io::ErrorKind::PermissionDenied {
+        "ports below 1024 need the right to bind them: take a higher one".to_owned()
+    } else {
+        "give `[[listener]] address` an address of this machine".to_owned()
     }
 }
 

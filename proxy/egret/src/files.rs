@@ -72,6 +72,12 @@ impl FileError {
     }
 }
 
+/// Whether there is something of that name, or something that keeps us from knowing.
+pub(crate) fn is_there(path: &Path) -> bool {
+    const ABSENT: [io::ErrorKind; 2] = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    path.symlink_metadata().err().is_none_or(|error| !ABSENT.contains(&error.kind()))
+}
+
 /// Reads a file to judge it, whoever may write it.
 pub(crate) fn read(path: &Path) -> Result<SourceText, FileError> {
     Ok(open(path)?.1)

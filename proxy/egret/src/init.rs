@@ -5,19 +5,15 @@ use std::{fs::DirBuilder, io, path::Path};
 use crate::{
     cli,
     failure::{Exit, Failure},
-    output, starter,
+    files, output, starter,
 };
 
 pub(crate) fn run(args: &cli::Init) -> Result<Exit, Failure> {
     let dir = args.dir.as_path();
     let files =
         [(dir.join("egret.toml"), starter::CONFIG), (dir.join("policy.toml"), starter::POLICY)];
-    let existing: Vec<_> = files
-        .iter()
-        .map(|(path, _)| path)
-        .filter(|path| path.symlink_metadata().is_ok())
-        .cloned()
-        .collect();
+    let existing: Vec<_> =
+        files.iter().map(|(path, _)| path).filter(|path| files::is_there(path)).cloned().collect();
     if !existing.is_empty() {
         return Err(Failure::Exists { existing });
     }
@@ -26,10 +22,13 @@ pub(crate) fn run(args: &cli::Init) -> Result<Exit, Failure> {
     let state = dir.join("state");
     starter::prepare_state(&state)?;
     for (path, text) in &files {
-        starter::write_new(path, text).map_err(|source| match source.kind() {
+        starter::write_new(path, text).map_err(|source| {
             // Somebody else was quicker; theirs stays.
-            io::ErrorKind::AlreadyExists => Failure::Exists { existing: vec![path.clone()] },
-            _ => Failure::Write { path: path.clone(), source },
+            if source.kind() == io::ErrorKind::AlreadyExists {
+                Failure::Exists { existing: vec![path.clone()] }
+            } else {
+                Failure::Write { path: path.clone(), source }
+            }
         })?;
     }
 

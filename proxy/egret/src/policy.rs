@@ -70,7 +70,7 @@ fn unavailable_need(need: &Need) -> Problem {
 /// The policy of somebody without a configuration: theirs, or the one they would be given.
 pub(crate) fn users(environment: &Environment) -> Result<SourceText, Failure> {
     let users = config::users_policy(environment).ok();
-    match users.filter(|path| path.symlink_metadata().is_ok()) {
+    match users.filter(|path| files::is_there(path)) {
         Some(path) => Ok(files::read(&path)?),
         None => {
             Ok(SourceText { path: "the starter policy".into(), text: starter::POLICY.to_owned() })

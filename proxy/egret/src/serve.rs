@@ -6,7 +6,7 @@
 
 use std::{future::Future, io, path::Path, pin::pin, sync::Arc, time::Duration};
 
-use egret_policy::{Policy, Timestamp};
+use egret_policy::{Mode, Policy, Timestamp};
 use egret_proxy::{
     BindError, Clock, ClosedBy, Handle, Ports, Proxy, Recorder, Selector, StaticWorkers,
 };
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
         write_starter(&config)?;
     }
     let policy = policy::for_serving(&config.policy, Timestamp::now())?;
-    raise_descriptor_limit(config.settings.limits.connections);
+    raise_descriptor_limit(&config);
     let (recorder, flush) = Recorder::open(&config.audit).map_err(Failure::Record)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -64,6 +64,9 @@ async fn serve(config: Config, recorder: Recorder, policy: Arc<Policy>) -> Resul
         clock: Arc::new(SystemClock),
     };
     let revision = policy.revision();
+    if policy.mode() == Mode::Report {
+        tracing::warn!("the policy is in report mode: what no rule matches is let through");
+    }
     let proxy = Proxy::bind(settings, ports, policy).await.map_err(cannot_bind)?;
 
     tracing::info!(
@@ -144,7 +147,8 @@ impl Clock for SystemClock {
 fn cannot_bind(error: BindError) -> Failure {
     match error {
         BindError::Address { address, source } => Failure::Listen { address, source },
-        error @ (BindError::Resolver(_) | BindError::Interfaces(_)) => Failure::Start(error.into()),
+        BindError::Resolver(error) => Failure::Resolver(error),
+        error @ BindError::Interfaces(_) => Failure::Start(error.into()),
     }
 }
 
@@ -178,14 +182,16 @@ fn first_steps(policy: &Path, state: &Path, records: &Path, address: &str) -> Ve
     ]
 }
 
-/// Takes as many descriptors as the system gives, and says when they are too few.
-fn raise_descriptor_limit(connections: usize) {
+/// Takes as many descriptors as the system gives, and says when they are too few for what the
+/// operator has written.
+fn raise_descriptor_limit(config: &Config) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     // Some systems refuse "unlimited"; then the limit stays what it was.
     let _ = setrlimit(Resource::Nofile, raised);
-    let needed = (connections as u64).saturating_mul(DESCRIPTORS);
-    if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {
+    let needed = (config.settings.limits.connections as u64).saturating_mul(DESCRIPTORS);
+    let files = getrlimit(Resource::Nofile).current.filter(|files| *files < needed);
+    if let (Some(files), Origin::File(_)) = (files, &config.origin) {
         tracing::warn!(
             files,
             needed,

@@ -33,16 +33,21 @@ pub(crate) fn faults(seen: &Observed<'_>, records: &[Record]) -> Vec<String> {
             None => {}
         }
     }
-    let decisions = records.iter().filter(|record| record.is_decision());
+    let decided: BTreeSet<&str> =
+        records.iter().filter(|record| record.is_decision()).map(Record::id).collect();
     let completed: BTreeSet<&str> =
         records.iter().filter(|record| record.is_completion()).map(Record::id).collect();
-    let unfinished = decisions.clone().find(|decision| !completed.contains(decision.id()));
-    if let Some(decision) = unfinished {
-        faults.push(format!("records: no completion of {}", decision.id()));
+    if let Some(id) = decided.difference(&completed).next() {
+        faults.push(format!("records: a decision without its completion ({id})"));
+    }
+    if let Some(id) = completed.difference(&decided).next() {
+        faults.push(format!("records: a completion without its decision ({id})"));
     }
     match seen.outcome() {
         Outcome::Allow(_) => {
-            if !decisions.clone().any(|decision| decision.text("verdict") == "allow") {
+            let allows =
+                |record: &Record| record.is_decision() && record.text("verdict") == "allow";
+            if !records.iter().any(allows) {
                 faults.push("records: let through without a decision that allows it".to_owned());
             }
         }
@@ -76,9 +81,6 @@ fn refusal_fault(code: &str, id: &str, records: &[Record]) -> Option<String> {
     if !of_it.iter().any(|record| record.reason() == code) {
         let reasons: Vec<&str> = of_it.iter().map(|record| record.reason()).collect();
         return Some(format!("records: {code} was answered, {} recorded", reasons.join(", ")));
-    }
-    if !of_it.iter().any(|record| record.is_completion()) {
-        return Some(format!("records: no completion of {id} ({code})"));
     }
     None
 }

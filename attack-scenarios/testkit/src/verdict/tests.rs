@@ -108,6 +108,7 @@ fn records_must_say_what_the_client_saw() {
     assert_eq!(judged(both), "pass");
     assert_eq!(judged(vec![]), "fail");
     assert_eq!(judged(vec![record("decision", reason)]), "fail", "no completion");
+    assert_eq!(judged(vec![record("completion", reason)]), "fail", "no decision");
     let other = "egress.address_forbidden";
     assert_eq!(judged(vec![record("decision", other), record("completion", other)]), "fail");
     let bare = verdict(&case, "HTTP/1.1 403 Forbidden", |seen| seen.records = Some(vec![]));

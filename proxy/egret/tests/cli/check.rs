@@ -96,7 +96,7 @@ fn without_any_file_the_embedded_policy_is_judged_and_nothing_is_written() {
 #[test]
 fn what_serve_would_refuse_is_a_warning() {
     let place = Place::new();
-    place.write("p.toml", &POLICY.replace("[[test]]", "tls = \"intercept\"\n[[test]]"));
+    place.write("p.toml", &POLICY.replacen("[[test]]", "tls = \"intercept\"\n[[test]]", 1));
     place.run(&["check", "p.toml"]).says("not available in this release");
     place.write("p.toml", POLICY);
     set_mode(&place.path("p.toml"), 0o666);

@@ -59,6 +59,15 @@ fn parts_that_are_not_built_are_unknown_keys() {
     }
 }
 
+/// Falling through to the defaults would run another policy than the operator's.
+#[test]
+fn a_configuration_that_cannot_be_looked_at_is_not_passed_over() {
+    let place = Place::new();
+    std::os::unix::fs::symlink("egret.toml", place.path("egret.toml")).unwrap();
+    place.run(&["check"]).ends_with(78).says("read `egret.toml`");
+    place.run(&["serve"]).ends_with(78).says("read `egret.toml`");
+}
+
 /// Root may read everything, so where root runs the tests somebody else runs egret.
 #[test]
 fn a_file_that_may_not_be_read_is_77() {

@@ -112,6 +112,75 @@ fn one_request_is_allowed_its_neighbour_denied_and_both_are_recorded() {
 }
 
 #[test]
+fn a_worker_with_a_token_is_told_from_one_without() {
+    let place = Place::ready();
+    let worker = "[[worker]]\nid = \"ci-1\"\nlabels = { pool = \"build\" }\n\
+                  token_sha256 = \"@\"\n";
+    let config = CONFIG.replace("anonymous", "token") + &worker.replace('@', TOKEN_SHA256);
+    place.write("egret.toml", &config);
+    // Who is identified is denied for its labels, not for the host.
+    place.write(
+        "policy.toml",
+        "version = 1\n[[rule]]\nid = \"no\"\neffect = \"deny\"\n\
+         workers = { labels = { pool = \"build\" } }\nhosts = [\"example.com\"]\n",
+    );
+    let serving = place.serve(&["serve"]);
+    let with = |proof: &str| {
+        ask(&serving, &get("example.com").replace("Connection", &format!("{proof}Connection")))
+    };
+    let basic = |pair: &str| format!("Proxy-Authorization: Basic {pair}\r\n");
+    for (proof, answer) in [
+        (String::new(), "HTTP/1.1 407 egress.identity_required "),
+        (basic("Y2ktMTp3cm9uZw=="), "HTTP/1.1 407 egress.identity_invalid "),
+        (basic(TOKEN), "HTTP/1.1 403 egress.rule_denied "),
+    ] {
+        let told = with(&proof);
+        assert!(told.starts_with(answer), "{proof:?}: {told}");
+    }
+    serving.signal(Signal::TERM);
+    serving.end().ends_with(0);
+    let workers: Vec<_> = records(&place, "state/audit/00000001.jsonl")
+        .into_iter()
+        .filter(|line| line["event"] == "decision" && line["reason"] == "egress.rule_denied")
+        .map(|line| (line["worker"].clone(), line["labels"].clone()))
+        .collect();
+    assert_eq!(workers, [("ci-1".into(), serde_json::json!({ "pool": "build" }))]);
+}
+
+/// `ci-1:correct-horse`, as Basic credentials write it, and the digest of the token.
+const TOKEN: &str = "Y2ktMTpjb3JyZWN0LWhvcnNl";
+const TOKEN_SHA256: &str = "9dca666eb54730714630d1519264a7bf1eeaad00b8f2edc90d3ecbfad928d163";
+
+#[test]
+fn a_static_name_is_reached_where_the_policy_opens_its_address_and_else_refused() {
+    let place = Place::ready();
+    place.write(
+        "egret.toml",
+        &format!("{CONFIG}[dns]\nhosts = {{ \"a.test\" = [\"127.0.0.1\"] }}\n"),
+    );
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = origin.local_addr().unwrap().port();
+    let open = local_policy(port).replace("\"127.0.0.1\"", "\"a.test\"");
+    let shut = open.split("[[network.allow]]").next().unwrap().to_owned();
+    let answering = thread::spawn(move || {
+        let (mut stream, _) = origin.accept().unwrap();
+        stream.read_exact(&mut [0; 3]).unwrap();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    });
+    for (policy, answer) in
+        [(shut, "HTTP/1.1 403 egress.address_forbidden "), (open, "HTTP/1.1 204 ")]
+    {
+        place.write("policy.toml", &policy);
+        let serving = place.serve(&["serve"]);
+        let told = ask(&serving, &get(&format!("a.test:{port}")));
+        assert!(told.starts_with(answer), "{told}");
+        serving.signal(Signal::TERM);
+        serving.end().ends_with(0);
+    }
+    answering.join().unwrap();
+}
+
+#[test]
 fn a_second_process_on_one_state_directory_is_69_and_names_the_first() {
     let place = Place::ready();
     let first = place.serve(&["serve"]);
