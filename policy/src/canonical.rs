@@ -29,10 +29,13 @@ pub(crate) fn revision(
 ) -> Revision {
     let mut form = Form(String::new());
     form.line("form", 1);
-    form.line("mode", match mode {
-        Mode::Enforce => "enforce",
-        Mode::Report => "report",
-    });
+    form.line(
+        "mode",
+        match mode {
+            Mode::Enforce => "enforce",
+            Mode::Report => "report",
+        },
+    );
     // The other defaults are in the rules that take them.
     if mode == Mode::Report {
         form.limits(&defaults.limits);
@@ -97,10 +100,13 @@ impl Form {
             column: _,
         } = &draft.rule;
         self.line("rule", id);
-        self.line("effect", match effect {
-            Effect::Allow => "allow",
-            Effect::Deny => "deny",
-        });
+        self.line(
+            "effect",
+            match effect {
+                Effect::Allow => "allow",
+                Effect::Deny => "deny",
+            },
+        );
         match &workers.ids {
             Some(ids) => self.set("ids", ids),
             None => self.line("ids", "*"),
@@ -125,19 +131,28 @@ impl Form {
             return;
         }
         if schemes.contain(Scheme::Https) {
-            self.line("tls", match tls {
-                Tls::Tunnel => "tunnel",
-                Tls::Intercept => "intercept",
-            });
+            self.line(
+                "tls",
+                match tls {
+                    Tls::Tunnel => "tunnel",
+                    Tls::Intercept => "intercept",
+                },
+            );
         }
-        self.line("sni", match sni {
-            SniDemand::Required => "required",
-            SniDemand::Optional => "optional",
-        });
-        self.line("ech", match ech {
-            Ech::Refuse => "refuse",
-            Ech::Allow => "allow",
-        });
+        self.line(
+            "sni",
+            match sni {
+                SniDemand::Required => "required",
+                SniDemand::Optional => "optional",
+            },
+        );
+        self.line(
+            "ech",
+            match ech {
+                Ech::Refuse => "refuse",
+                Ech::Allow => "allow",
+            },
+        );
         self.set("expires", expires);
         self.limits(limits);
         self.set("credentials", draft.credentials.iter().map(|id| &id.value));
@@ -171,10 +186,13 @@ impl Form {
         self.set("hosts", hosts.iter().map(|(host, port)| format!("{host}:{port}")));
         self.inject(inject);
         self.line("required", required);
-        self.line("unscannable", match unscannable {
-            Unscannable::Refuse => "refuse",
-            Unscannable::Pass => "pass",
-        });
+        self.line(
+            "unscannable",
+            match unscannable {
+                Unscannable::Refuse => "refuse",
+                Unscannable::Pass => "pass",
+            },
+        );
     }
 
     fn inject(&mut self, inject: &Inject) {

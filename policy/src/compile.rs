@@ -4,7 +4,7 @@
 //! rules that overlap, and where credentials go. Only a text without any problem becomes a
 //! policy. There is no clock here, so whether something has expired is judged when deciding.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::canonical;
@@ -52,8 +52,12 @@ fn compile(root: &Table<'_>, report: &Report<'_>) -> Option<Policy> {
     let network = network::read(root, &drafts);
     let tests = own_tests::read(root, &drafts);
 
-    check_unique(report, "rule", drafts.iter().map(|draft| (draft.rule.id.as_str(), &draft.id_span)));
-    let ids = credentials.iter().map(|one| (one.credential.id.as_str(), &one.id_span));
+    check_unique(
+        report,
+        "rule",
+        drafts.iter().map(|draft| (draft.rule.id.as_str(), &draft.id_span)),
+    );
+    let ids = credentials.credentials.iter().map(|one| (one.credential.id.as_str(), &one.id_span));
     check_unique(report, "credential", ids);
     let index = index(&drafts);
     overlap::check(&index, &drafts, report);
@@ -63,7 +67,8 @@ fn compile(root: &Table<'_>, report: &Report<'_>) -> Option<Policy> {
         return None;
     }
 
-    let credentials: Box<[_]> = credentials.into_iter().map(|stated| stated.credential).collect();
+    let credentials: Box<[_]> =
+        credentials.credentials.into_iter().map(|stated| stated.credential).collect();
     for draft in &mut drafts {
         draft.rule.lends = lends(draft, &credentials);
     }
@@ -96,7 +101,7 @@ fn check_unique<'a>(
     what: &str,
     ids: impl Iterator<Item = (&'a str, &'a Span)>,
 ) {
-    let mut first: HashMap<&str, &Span> = HashMap::new();
+    let mut first: BTreeMap<&str, &Span> = BTreeMap::new();
     for (id, span) in ids.filter(|(id, _)| *id != rule::NO_ID) {
         if let Some(earlier) = first.get(id) {
             let (line, _) = report.position(earlier.start);
@@ -158,3 +163,6 @@ fn needs(drafts: &[Draft], defaults: &StatedDefaults, report: &Report<'_>) -> Ve
 }
 
 const VERSION: u64 = 1;
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,8 @@ use thiserror::Error;
 use crate::host::HostName;
 use crate::rule::CredentialId;
 
-pub use self::template::{Piece, Template};
 pub(crate) use self::template::TemplateFault;
+pub use self::template::{Piece, Template};
 
 mod template;
 

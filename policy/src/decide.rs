@@ -226,14 +226,9 @@ impl Tallies {
             return;
         }
         self.named |= rule.effect == Effect::Allow;
-        let has_port = rule.ports.contain(port);
         for scheme in [Scheme::Https, Scheme::Http, Scheme::Tcp] {
             let tally = self.of(scheme);
-            let miss = match (rule.schemes.contain(scheme), has_port) {
-                (false, _) => Some(Miss::Scheme),
-                (true, false) => Some(Miss::Port),
-                (true, true) => None,
-            };
+            let miss = rule.misses_tunnel(scheme, port);
             if miss.is_none() && rule.effect == Effect::Deny && rule.judges_requests() {
                 first(&mut tally.unseen_deny, at);
             } else {

@@ -90,7 +90,7 @@ impl fmt::Display for Denial {
             Reason::PortNotAllowed => "no rule names the host with this port",
             Reason::MethodNotAllowed => "no rule names the host with this method",
             Reason::PathNotAllowed => "no rule names the host with this path",
-            Reason::RuleDenied => "denied",
+            Reason::RuleDenied => "a rule denies it",
             Reason::AddressForbidden => "the address is forbidden",
             Reason::HostMismatch => "not the worker, host and port of the tunnel",
             Reason::SniMismatch => "the server name is not the host of the tunnel",

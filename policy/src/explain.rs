@@ -114,11 +114,8 @@ impl Policy {
     ) -> Result<Let, Denial> {
         let method = Method::parse(question.method).map_err(|error| refusal(&error))?;
         let permit = self.decide(&Ask { worker: question.worker, method, target }, now)?;
-        let decided = Let {
-            verdict: permit.verdict(),
-            rule: permit.rule().cloned(),
-            intercepted: false,
-        };
+        let decided =
+            Let { verdict: permit.verdict(), rule: permit.rule().cloned(), intercepted: false };
         if let Some(answers) = answers(question) {
             permit.pin(&answers, &OwnAddresses::default())?;
         }

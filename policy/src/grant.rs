@@ -135,6 +135,11 @@ impl TunnelGrant {
         self.peer = peer;
     }
 
+    #[cfg(test)]
+    pub(crate) fn candidates(&self) -> &crate::permit::Candidates {
+        &self.permit.candidates
+    }
+
     /// Returns the host of the CONNECT.
     pub fn host(&self) -> &Host {
         self.permit.host()
@@ -190,7 +195,8 @@ impl TunnelGrant {
             (Sni::Name(sni), Host::Name(host)) if host.as_str().eq_ignore_ascii_case(sni) => {}
             (Sni::Name(_), _) => return mismatch(SniFault::Other),
             (Sni::Absent, Host::Address(_)) => {}
-            (Sni::Absent, Host::Name(_)) => match rule.map_or(SniDemand::Required, |rule| rule.sni) {
+            (Sni::Absent, Host::Name(_)) => match rule.map_or(SniDemand::Required, |rule| rule.sni)
+            {
                 SniDemand::Required => return mismatch(SniFault::Absent),
                 SniDemand::Optional => {}
             },
@@ -256,3 +262,6 @@ impl Passage {
         self.ground.revision
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! all; nothing is scanned and nothing allocated. Lists of rules are shared, since a rule with a
 //! thousand hosts gives a thousand equal lists. What the rules say beyond hosts is not known here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::host::{Host, HostName};
@@ -92,19 +92,19 @@ impl Index {
     /// every combination of patterns that any host can meet.
     pub(crate) fn combinations(&self, mut seen: impl FnMut(&[ListId], &dyn Fn() -> String)) {
         let mut met = Vec::new();
-        let mut meet = |name: &str, own: ListId, below: bool| {
+        let mut meet = |name: &str, own: ListId, host: fn(&str) -> String| {
             met.clear();
             met.push(own);
             self.visit_above(name, |id| met.push(*id));
             met.extend([self.any_name, self.anything]);
-            seen(&met, &|| if below { format!("*.{name}") } else { name.to_owned() });
+            seen(&met, &|| host(name));
         };
-        self.at.each(|name, id| meet(name, id, false));
-        self.below.each(|name, id| meet(name, id, true));
+        self.at.each(|name, id| meet(name, id, str::to_owned));
+        self.below.each(|name, id| meet(name, id, |name| format!("*.{name}")));
         for (address, id) in &self.addresses {
             seen(&[*id, self.anything], &|| address.to_string());
         }
-        seen(&[self.any_name, self.anything], &|| "any name".to_owned());
+        seen(&[self.any_name, self.anything], &|| "*".to_owned());
     }
 
     /// Returns the rules of a list, in the order of the file.
@@ -149,8 +149,8 @@ const SEVERAL: u32 = 1 << 31;
 /// Collects patterns, rule by rule in the order of the file.
 #[derive(Debug, Default)]
 pub(crate) struct IndexBuilder {
-    at: HashMap<HostName, Vec<RuleAt>>,
-    below: HashMap<HostName, Vec<RuleAt>>,
+    at: BTreeMap<HostName, Vec<RuleAt>>,
+    below: BTreeMap<HostName, Vec<RuleAt>>,
     addresses: BTreeMap<IpAddr, Vec<RuleAt>>,
     any_name: Vec<RuleAt>,
     anything: Vec<RuleAt>,
@@ -182,13 +182,12 @@ impl IndexBuilder {
     /// Freezes what was collected.
     pub(crate) fn build(self) -> Index {
         let mut lists = Lists::default();
-        let mut shared: HashMap<Vec<RuleAt>, ListId> = HashMap::new();
-        let mut share = |list: Vec<RuleAt>| {
-            *shared.entry(list).or_insert_with_key(|list| lists.add(list))
-        };
+        let mut shared: BTreeMap<Vec<RuleAt>, ListId> = BTreeMap::new();
+        let mut share =
+            |list: Vec<RuleAt>| *shared.entry(list).or_insert_with_key(|list| lists.add(list));
         let depth = |name: &HostName| name.as_str().bytes().filter(|b| *b == b'.').count() + 1;
         let depths = self.below.keys().fold(0, |depths, name| depths | 1 << depth(name));
-        let mut table = |names: HashMap<HostName, Vec<RuleAt>>| {
+        let mut table = |names: BTreeMap<HostName, Vec<RuleAt>>| {
             let entries = names.into_iter().map(|(name, list)| (name, share(list))).collect();
             NameTable::new(entries)
         };

@@ -97,3 +97,65 @@ fn told(effect: Expect, reason: Option<Reason>, rule: Option<&RuleId>) -> String
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcomes(tests: &str) -> Vec<(bool, String, String)> {
+        let policy = format!(
+            "version = 1
+            [[rule]]
+            id = 'a'
+            effect = 'allow'
+            hosts = ['a.test']
+            {tests}"
+        );
+        let policy = Policy::load(&policy).policy.unwrap();
+        let outcomes = policy.run_tests(Timestamp::UNIX_EPOCH).into_iter().enumerate();
+        outcomes
+            .map(|(index, outcome)| {
+                assert_eq!(outcome.index, index);
+                (outcome.ok, outcome.expected, outcome.got)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_test_that_fails_says_what_came_instead() {
+        let found = outcomes(
+            "[[test]]
+            url = 'https://a.test/'
+            expect = 'allow'
+            rule = 'a'
+            [[test]]
+            url = 'https://b.test/'
+            expect = 'allow'
+            [[test]]
+            url = 'https://b.test/'
+            expect = 'deny'
+            reason = 'egress.port_not_allowed'
+            [[test]]
+            url = 'https://a.test/'
+            expect = 'allow'
+            addresses = ['140.82.112.6', '10.0.0.1']
+            [[test]]
+            url = 'https://b.test/'
+            expect = 'deny'
+            rule = 'a'",
+        );
+        let told = |ok, expected: &str, got: &str| (ok, expected.to_owned(), got.to_owned());
+        let allowed = "allow egress.allowed by rule a";
+        let denied = "deny egress.host_not_allowed";
+        assert_eq!(
+            found,
+            [
+                told(true, "allow by rule a", allowed),
+                told(false, "allow", denied),
+                told(false, "deny egress.port_not_allowed", denied),
+                told(false, "allow", "deny egress.address_forbidden by rule a"),
+                told(false, "deny by rule a", denied),
+            ]
+        );
+    }
+}

@@ -166,9 +166,9 @@ fn check_escapes(bytes: &[u8]) -> Result<(), PathFault> {
                 match (byte, next) {
                     (b'/' | b'\\' | b'.', _) => return Err(PathFault::EscapedSeparator),
                     (0, _) => return Err(PathFault::EscapedNul),
-                    (0xc0 | 0xc1, _)
-                    | (0xe0, Some(0x80..=0x9f))
-                    | (0xf0, Some(0x80..=0x8f)) => return Err(PathFault::Overlong),
+                    (0xc0 | 0xc1, _) | (0xe0, Some(0x80..=0x9f)) | (0xf0, Some(0x80..=0x8f)) => {
+                        return Err(PathFault::Overlong);
+                    }
                     (b'-' | b'_' | b'~', _) => return Err(PathFault::EscapedUnreserved),
                     (byte, _) if byte.is_ascii_alphanumeric() => {
                         return Err(PathFault::EscapedUnreserved);

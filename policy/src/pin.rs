@@ -73,7 +73,11 @@ impl Permit {
 impl TunnelPermit {
     /// Spends the permit on the answers for its host. A protocol whose rule may not reach every
     /// address is dropped; if none is left, so is the tunnel.
-    pub fn pin(mut self, answers: &Answers, own: &OwnAddresses) -> Result<Pinned<TunnelGrant>, Denial> {
+    pub fn pin(
+        mut self,
+        answers: &Answers,
+        own: &OwnAddresses,
+    ) -> Result<Pinned<TunnelGrant>, Denial> {
         let (addresses, first) = judge_answers(&self.host, self.port, answers)?;
         let mut forbidden = None;
         for candidate in self.candidates.all_mut() {
@@ -138,3 +142,6 @@ impl Ground {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

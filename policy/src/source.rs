@@ -6,7 +6,7 @@
 //! silently. Where the syntax is broken, missing keys and everything else on the broken lines are
 //! not reported: they would be consequences. No file is opened here.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 
 use serde::Serialize;
@@ -102,6 +102,9 @@ pub struct Report<'t> {
     text: &'t str,
     line_starts: Vec<usize>,
     broken_lines: Vec<usize>,
+    /// The last place that was asked for: a line may hold a hundred thousand hosts, and counting
+    /// from its start for each would take as long as a denial of service.
+    last: Cell<Place>,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
 }
@@ -113,6 +116,7 @@ impl<'t> Report<'t> {
             text,
             line_starts: std::iter::once(0).chain(after_newlines).collect(),
             broken_lines: Vec::new(),
+            last: Cell::default(),
             problems: RefCell::default(),
             warnings: RefCell::default(),
         }
@@ -150,8 +154,14 @@ impl<'t> Report<'t> {
     pub fn position(&self, at: usize) -> (usize, usize) {
         let at = self.text.floor_char_boundary(at);
         let line = self.line_starts.partition_point(|start| *start <= at);
-        let start = self.line_starts[line - 1];
-        (line, self.text[start..at].chars().count() + 1)
+        let last = self.last.get();
+        let from = match last.line == line && last.at <= at {
+            true => last,
+            false => Place { line, at: self.line_starts[line - 1], column: 1 },
+        };
+        let column = from.column + self.text[from.at..at].chars().count();
+        self.last.set(Place { line, at, column });
+        (line, column)
     }
 
     fn add(&self, to: &RefCell<Vec<Problem>>, span: &Span, message: String, fix: String) {
@@ -160,6 +170,13 @@ impl<'t> Report<'t> {
             to.borrow_mut().push(Problem { span: span.clone(), line, column, message, fix });
         }
     }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Place {
+    line: usize,
+    at: usize,
+    column: usize,
 }
 
 /// Returns text of a file fit to be shown: control characters escaped, cut when it is long.

@@ -14,10 +14,19 @@ pub(super) struct StatedCredential {
     pub(super) hosts: Vec<At<(HostName, u16)>>,
 }
 
-/// What has been read well enough to be checked further; the rest was reported.
-pub(super) fn read(root: &Table<'_>) -> Vec<StatedCredential> {
+/// The credentials of a file.
+pub(super) struct Stated {
+    /// Those that could be read well enough to be checked further; the rest was reported.
+    pub(super) credentials: Vec<StatedCredential>,
+    /// Whether all were read without a problem, so that what others lack of them is missing.
+    pub(super) whole: bool,
+}
+
+pub(super) fn read(root: &Table<'_>) -> Stated {
+    let problems_before = root.report().problem_count();
     let tables = root.find("credential").map(|value| value.tables("a credential"));
-    tables.unwrap_or_default().iter().filter_map(read_one).collect()
+    let credentials = tables.unwrap_or_default().iter().filter_map(read_one).collect();
+    Stated { credentials, whole: root.report().problem_count() == problems_before }
 }
 
 fn read_one(table: &Table<'_>) -> Option<StatedCredential> {
@@ -29,7 +38,10 @@ fn read_one(table: &Table<'_>) -> Option<StatedCredential> {
         .require("hosts", "add `hosts = [ … ]`, the only places it may go to")
         .and_then(|value| read_hosts(&value));
     let inject = table
-        .require("inject", "add `inject = { header = \"authorization\", value = \"Bearer {secret}\" }`")
+        .require(
+            "inject",
+            "add `inject = { header = \"authorization\", value = \"Bearer {secret}\" }`",
+        )
         .and_then(|value| inject::read(&value));
     let required = table.find("required").and_then(|value| value.boolean());
     let unscannable = table.find("unscannable").and_then(|value| {
@@ -71,9 +83,7 @@ fn read_reference(value: &Value<'_>) -> Option<SecretReference> {
                     "write `local:NAME`, `vault:MOUNT#PATH:FIELD`, `aws:NAME:FIELD` or `file:NAME`; \
                      a secret never stands in a file"
                 }
-                ReferenceFault::Empty
-                | ReferenceFault::Character
-                | ReferenceFault::Segment => {
+                ReferenceFault::Empty | ReferenceFault::Character | ReferenceFault::Segment => {
                     "write `local:NAME`, `vault:MOUNT#PATH:FIELD`, `aws:NAME:FIELD` or `file:NAME`"
                 }
             };

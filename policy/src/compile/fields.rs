@@ -13,8 +13,7 @@ pub(super) fn schemes(table: &Table<'_>, effect: Effect) -> Option<Schemes> {
     let value = table.find("schemes")?;
     let list = value.list()?;
     note_empty(&value, list.value.len(), effect);
-    let choices =
-        [("https", Scheme::Https), ("http", Scheme::Http), ("tcp", Scheme::Tcp)];
+    let choices = [("https", Scheme::Https), ("http", Scheme::Http), ("tcp", Scheme::Tcp)];
     let read = list.value.iter().filter_map(|entry| entry.choice(&choices));
     let schemes = read.fold(Schemes::NONE, |schemes, scheme| schemes.with(scheme.value));
     let mixed = schemes.contain(Scheme::Tcp) && schemes.iter().count() > 1;
@@ -130,11 +129,11 @@ pub(super) fn worker_id(entry: &Value<'_>) -> Option<WorkerId> {
 
 /// Labels that are demanded: `{}` would demand nothing, which nobody writes on purpose.
 fn read_labels(value: &Value<'_>) -> Labels {
-    let labels = any_labels(value);
-    if value.is_table() && labels.is_empty() {
+    if value.table("`labels`").is_some_and(|table| table.free_keys().is_empty()) {
         value.problem("`labels` names none", "leave `labels` out, or write `{ name = \"value\" }`");
+        return Labels::default();
     }
-    labels
+    any_labels(value)
 }
 
 pub(super) fn any_labels(value: &Value<'_>) -> Labels {
@@ -147,10 +146,9 @@ pub(super) fn any_labels(value: &Value<'_>) -> Labels {
 pub(super) fn single_limits(table: &Table<'_>, limits: &mut RuleLimits) {
     let RuleLimits { idle_timeout, max_duration, max_request_bytes, max_response_bytes, .. } =
         limits;
-    for (key, limit) in [
-        ("max_response_bytes", max_response_bytes),
-        ("max_request_bytes", max_request_bytes),
-    ] {
+    for (key, limit) in
+        [("max_response_bytes", max_response_bytes), ("max_request_bytes", max_request_bytes)]
+    {
         if let Some(bytes) = table.find(key).and_then(|value| value.bytes()) {
             *limit = bytes.value;
         }
@@ -187,7 +185,7 @@ pub(super) fn note_empty(value: &Value<'_>, entries: usize, effect: Effect) {
         Effect::Allow => value.report().warning(
             &value.span(),
             format!("{name} is empty, so nothing matches"),
-            format!("list what is meant, or leave {name} out"),
+            "list what is meant",
         ),
         Effect::Deny => {
             let message = format!("{name} is empty in a deny");

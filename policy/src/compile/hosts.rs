@@ -2,9 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::address::{
-    Forbidden, Network, OwnAddresses, is_metadata, metadata_name,
-};
+use crate::address::{AddressClass, Forbidden, Network, OwnAddresses, is_metadata, metadata_name};
 use crate::host::{Host, HostError, HostName};
 use crate::index::HostPattern;
 use crate::rule::Effect;
@@ -54,7 +52,13 @@ fn host(entry: &Value<'_>, text: &str) -> Option<HostPattern> {
     }
     if let Some(rest) = text.strip_prefix("*.") {
         let message = format!("`{}` is not a host", shown(text));
-        entry.problem(message, format!("write `suffixes = [\".{}\"]`", shown(rest)));
+        entry.problem(
+            message,
+            match rest {
+                "" => "write `*` for every name, or name the hosts".to_owned(),
+                name => format!("write `suffixes = [\".{}\"]`", shown(name)),
+            },
+        );
         return None;
     }
     match Host::from_policy(text) {
@@ -170,11 +174,7 @@ fn check_use(entry: &Value<'_>, text: &str, pattern: &HostPattern, effect: Effec
 }
 
 /// A literal that no `[[network.allow]]` opens for its rule is listed in vain.
-pub(super) fn warn_of_forbidden_literals(
-    drafts: &[Draft],
-    network: &Network,
-    report: &Report<'_>,
-) {
+pub(super) fn warn_of_forbidden_literals(drafts: &[Draft], network: &Network, report: &Report<'_>) {
     let literals = |draft: &Draft| -> Vec<At<IpAddr>> {
         let patterns = draft.hosts.iter().filter(|_| draft.rule.effect == Effect::Allow);
         let literal = |pattern: &At<HostPattern>| match pattern.value {
@@ -194,11 +194,17 @@ pub(super) fn warn_of_forbidden_literals(
         for At { value: address, span } in literals(draft) {
             let to = SocketAddr::new(address, 443);
             match network.judge(to, Some(id), &OwnAddresses::default()) {
-                Ok(()) => {}
+                // Metadata is a problem already.
+                Ok(()) | Err(Forbidden::Class(AddressClass::Metadata)) => {}
                 Err(Forbidden::Denied) => report.warning(
                     &span,
                     format!("`{address}` is in `[network] deny`"),
                     "take it off one of the two lists",
+                ),
+                Err(Forbidden::Class(AddressClass::Isatap { .. })) => report.warning(
+                    &span,
+                    format!("`{address}` is an ISATAP form, which is never unlocked"),
+                    "take it off the list",
                 ),
                 Err(forbidden) => report.warning(
                     &span,

@@ -29,8 +29,8 @@ pub(super) fn read(value: &Value<'_>) -> Option<Inject> {
             let names = ways.map(|(key, _)| format!("`{key}`")).join(", ");
             value.problem("`inject` says no way", format!("write one of {names}"));
             // Every key is then a stray one, and the message above says what to write.
-            table.find("value");
-            table.find("in");
+            table.ignore("value");
+            table.ignore("in");
             return None;
         }
     };
@@ -66,7 +66,10 @@ fn placeholder(table: &Table<'_>, value: &Value<'_>) -> Option<Inject> {
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
     if !plain || !(PLACEHOLDER_MIN..=128).contains(&text.len()) {
         let message = format!("`{}` does not do as a placeholder", shown(text));
-        value.problem(message, "write 8 to 128 of `A-Z a-z 0-9 _ - .`, so that it is met nowhere else");
+        value.problem(
+            message,
+            "write 8 to 128 of `A-Z a-z 0-9 _ - .`, so that it is met nowhere else",
+        );
         return None;
     }
     let list = places?.list()?;
@@ -237,4 +240,5 @@ const FRAMING: [&str; 12] = [
     "range",
 ];
 const PLACEHOLDER_MIN: usize = 8;
-const HOLD_SECRET: &str = "put `{secret}` where the secret goes: what stands in a file is not secret";
+const HOLD_SECRET: &str =
+    "put `{secret}` where the secret goes: what stands in a file is not secret";

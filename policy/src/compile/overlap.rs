@@ -1,81 +1,83 @@
 //! What must hold between rules that can meet at one host.
 //!
-//! The index lists every combination of patterns that some host can meet; most hosts of a rule
-//! give the same combination, which is looked at once. Each pair of rules is judged once, so a
-//! file is checked in about the time that it takes to read it.
+//! The index gives the lists of rules that some host can meet together; most hosts of a rule meet
+//! the same lists, and each two lists are looked at once. So a file is checked in about the time
+//! that it takes to read it, and not in the square of it.
 
 use std::collections::HashSet;
 
-use crate::index::{Index, ListId};
+use crate::index::{Index, ListId, RuleAt};
 use crate::rule::{Effect, Rule, Tls};
-use crate::source::Report;
+use crate::source::{Report, Span};
 use crate::target::Scheme;
 
 use super::rule::Draft;
 
 pub(super) fn check(index: &Index, drafts: &[Draft], report: &Report<'_>) {
-    let mut combinations: HashSet<Box<[ListId]>> = HashSet::new();
-    let mut pairs: HashSet<(u32, u32)> = HashSet::new();
-    // One problem for each rule is enough to mend it.
-    let mut told: HashSet<u32> = HashSet::new();
+    let mut met: HashSet<(ListId, ListId)> = HashSet::new();
+    // One problem for each allow is enough to mend it.
+    let mut told: HashSet<&str> = HashSet::new();
     index.combinations(|lists, host| {
-        if !combinations.insert(lists.into()) {
-            return;
-        }
-        let mut rules: Vec<u32> =
-            lists.iter().flat_map(|list| index.list(list)).copied().collect();
-        rules.sort_unstable();
-        rules.dedup();
-        for (at, later) in rules.iter().enumerate() {
-            for earlier in &rules[..at] {
-                if !pairs.insert((*earlier, *later)) {
+        for (at, ours) in lists.iter().enumerate() {
+            for theirs in &lists[..=at] {
+                if !met.insert((*ours, *theirs)) {
                     continue;
                 }
-                let pair = [earlier, later].map(|at| &drafts[*at as usize]);
-                if pair.iter().all(|draft| draft.whole)
-                    && let Some(conflict) = conflict(pair, &host)
-                    && told.insert(if conflict.about_first { *earlier } else { *later })
-                {
-                    conflict.tell(pair, report);
+                for (first, second) in pairs(index.list(ours), index.list(theirs)) {
+                    let [first, second] = [first, second].map(|at| &drafts[at as usize]);
+                    if first.whole
+                        && second.whole
+                        && let Some(conflict) = conflict(first, second, host)
+                        && told.insert(conflict.allow.rule.id.as_str())
+                    {
+                        report.problem(conflict.span, conflict.message, conflict.fix);
+                    }
                 }
             }
         }
     });
 }
 
-struct Conflict {
-    about_first: bool,
+/// Every pair of two different rules of two lists, the one that stands first in the file first.
+fn pairs(ours: &[RuleAt], theirs: &[RuleAt]) -> impl Iterator<Item = (RuleAt, RuleAt)> {
+    ours.iter()
+        .flat_map(|our| theirs.iter().map(|their| (*our.min(their), *our.max(their))))
+        .filter(|(first, second)| first != second)
+}
+
+/// Two rules that cannot both hold.
+struct Conflict<'d> {
+    /// The allow that has to change, or the later of two.
+    allow: &'d Draft,
+    span: &'d Span,
     message: String,
     fix: String,
 }
 
-impl Conflict {
-    fn tell(self, [first, second]: [&Draft; 2], report: &Report<'_>) {
-        let draft = if self.about_first { first } else { second };
-        let span = match draft.rule.effect {
-            Effect::Deny => draft.request_span.as_ref(),
-            Effect::Allow => draft.tls_span.as_ref(),
-        };
-        report.problem(span.unwrap_or(&draft.id_span), self.message, self.fix);
-    }
-}
-
-fn conflict(pair: [&Draft; 2], host: &dyn Fn() -> String) -> Option<Conflict> {
-    let [first, second] = pair.map(|draft| &draft.rule);
-    if !first.workers.may_share(&second.workers) || !first.ports.may_share(&second.ports) {
+fn conflict<'d>(
+    first: &'d Draft,
+    second: &'d Draft,
+    host: &dyn Fn() -> String,
+) -> Option<Conflict<'d>> {
+    let (ours, theirs) = (&first.rule, &second.rule);
+    if !ours.workers.may_share(&theirs.workers) || !ours.ports.may_share(&theirs.ports) {
         return None;
     }
-    match (first.effect, second.effect) {
+    match (ours.effect, theirs.effect) {
         (Effect::Allow, Effect::Allow) => mixed(first, second, host),
-        (Effect::Deny, Effect::Allow) => unseen(first, second, true, host),
-        (Effect::Allow, Effect::Deny) => unseen(second, first, false, host),
+        (Effect::Deny, Effect::Allow) => unseen(first, second, host),
+        (Effect::Allow, Effect::Deny) => unseen(second, first, host),
         (Effect::Deny, Effect::Deny) => None,
     }
 }
 
-/// The first bytes of a tunnel could not say which of the two it is.
-fn mixed(first: &Rule, second: &Rule, host: &dyn Fn() -> String) -> Option<Conflict> {
-    let (ours, theirs) = (way(first), way(second));
+/// The first bytes of a tunnel could not say which of two allows it is for.
+fn mixed<'d>(
+    first: &'d Draft,
+    second: &'d Draft,
+    host: &dyn Fn() -> String,
+) -> Option<Conflict<'d>> {
+    let (ours, theirs) = (way(&first.rule), way(&second.rule));
     let mix = match (ours, theirs) {
         (Way::Tunnel, Way::Intercept) | (Way::Intercept, Way::Tunnel) => true,
         (Way::Tcp, Way::Tunnel | Way::Intercept | Way::Plain)
@@ -89,13 +91,14 @@ fn mixed(first: &Rule, second: &Rule, host: &dyn Fn() -> String) -> Option<Confl
         | (_, Way::Nothing) => false,
     };
     mix.then(|| Conflict {
-        about_first: false,
+        allow: second,
+        span: second.tls_span.as_ref().unwrap_or(&second.id_span),
         message: format!(
-            "rule `{}` has {} as {}, and rule `{}` as {}, for one worker and port",
-            second.id,
+            "rule `{}` has `{}` as {}, and rule `{}` as {}, for one worker and port",
+            second.rule.id,
             host(),
             theirs.as_str(),
-            first.id,
+            first.rule.id,
             ours.as_str()
         ),
         fix: "let both treat it alike, or keep their workers, hosts or ports apart".to_owned(),
@@ -103,31 +106,37 @@ fn mixed(first: &Rule, second: &Rule, host: &dyn Fn() -> String) -> Option<Confl
 }
 
 /// A deny on methods or paths that an allow keeps out of sight.
-fn unseen(
-    deny: &Rule,
-    allow: &Rule,
-    deny_first: bool,
+fn unseen<'d>(
+    deny: &'d Draft,
+    allow: &'d Draft,
     host: &dyn Fn() -> String,
-) -> Option<Conflict> {
-    let hidden = |scheme: &Scheme| match scheme {
-        Scheme::Https => allow.tls == Tls::Tunnel,
+) -> Option<Conflict<'d>> {
+    let span = deny.request_span.as_ref()?;
+    let hidden = |scheme: Scheme| match scheme {
+        Scheme::Https => allow.rule.tls == Tls::Tunnel,
         Scheme::Tcp => true,
         Scheme::Http => false,
     };
-    let both = |scheme: &Scheme| deny.schemes.contain(*scheme);
-    let hidden = allow.schemes.iter().filter(both).any(|scheme| hidden(&scheme));
-    (hidden && deny.judges_requests()).then(|| Conflict {
-        about_first: deny_first,
+    let mut shared = allow.rule.schemes.iter().filter(|one| deny.rule.schemes.contain(*one));
+    if !shared.any(hidden) {
+        return None;
+    }
+    let (denied_by, allowed_by) = (&deny.rule.id, &allow.rule.id);
+    let remedy = match way(&allow.rule) {
+        Way::Tcp => format!("write `schemes = [\"https\", \"http\"]` in `{denied_by}`"),
+        Way::Tunnel | Way::Intercept | Way::Plain | Way::Nothing => {
+            format!("write `tls = \"intercept\"` in `{allowed_by}`")
+        }
+    };
+    Some(Conflict {
+        allow,
+        span,
         message: format!(
-            "deny `{}` judges requests, but rule `{}` lets {} through uninspected",
-            deny.id,
-            allow.id,
+            "deny `{denied_by}` judges requests, but rule `{allowed_by}` lets `{}` through \
+             uninspected",
             host()
         ),
-        fix: format!(
-            "write `tls = \"intercept\"` in `{}`, or deny without `methods` and `paths`",
-            allow.id
-        ),
+        fix: format!("{remedy}, or deny without `methods` and `paths`"),
     })
 }
 

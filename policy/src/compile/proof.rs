@@ -2,32 +2,38 @@
 //!
 //! For each host of a credential there must be a rule that allows exactly it, intercepts, and
 //! names the credential. A rule may name more hosts than its credentials have: what goes there
-//! carries none, which is warned of. Where two credentials of a rule meet, they must not write
-//! the same field.
+//! carries none. Where two credentials of a rule meet, they must not write the same field.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use crate::host::Host;
-use crate::index::HostPattern;
-use crate::rule::{Effect, Schemes};
+use crate::host::HostName;
+use crate::rule::Effect;
 use crate::source::{At, Report, Span, nearest};
-use crate::target::Scheme;
 
-use super::credential::StatedCredential;
+use super::credential::{Stated, StatedCredential};
 use super::rule::Draft;
 
-pub(super) fn check(drafts: &[Draft], credentials: &[StatedCredential], report: &Report<'_>) {
-    for credential in credentials {
+/// Looks at nothing while a credential is not whole: what is missing may be what could not be read.
+pub(super) fn check(drafts: &[Draft], stated: &Stated, report: &Report<'_>) {
+    if !stated.whole {
+        return;
+    }
+    let problems_before = report.problem_count();
+    for credential in &stated.credentials {
         check_hosts(credential, drafts, report);
     }
-    let known: HashMap<&str, &StatedCredential> =
-        credentials.iter().map(|stated| (stated.credential.id.as_str(), stated)).collect();
+    let proved = report.problem_count() == problems_before;
+    let known: BTreeMap<&str, &StatedCredential> =
+        stated.credentials.iter().map(|stated| (stated.credential.id.as_str(), stated)).collect();
     for draft in drafts.iter().filter(|draft| draft.rule.effect == Effect::Allow) {
         let mut named = Vec::new();
         for id in &draft.credentials {
             match known.get(id.value.as_str()) {
                 Some(stated) => {
-                    check_rule(draft, stated, &id.span, report);
+                    // Else the rule's side would only repeat what the credential's side has said.
+                    if proved {
+                        check_rule(draft, stated, &id.span, report);
+                    }
                     check_places(draft, &named, stated, &id.span, report);
                     named.push(*stated);
                 }
@@ -53,17 +59,17 @@ fn check_hosts(stated: &StatedCredential, drafts: &[Draft], report: &Report<'_>)
     if naming.is_empty() {
         // A rule that cannot be read may be the one that names it.
         if drafts.iter().all(|draft| draft.whole) {
-            let fix = format!("add `credentials = [\"{id}\"]` to the rule for its hosts, or remove it");
+            let fix =
+                format!("add `credentials = [\"{id}\"]` to the rule for its hosts, or remove it");
             report.missing(&stated.id_span, format!("no rule names credential `{id}`"), fix);
         }
         return;
     }
-    for At { value: (host, port), span } in &stated.hosts {
-        let reaches = |draft: &&Draft| {
-            !draft.whole
-                || draft.rule.intercepts() && draft.names(host) && draft.rule.ports.contain(*port)
-        };
-        if !naming.iter().any(reaches) {
+    for At { value: place, span } in &stated.hosts {
+        // A rule that cannot be read, or does not intercept, has its own problem.
+        let excused = |draft: &Draft| !draft.whole || !draft.rule.intercepts();
+        if !naming.iter().any(|draft| excused(draft) || reaches(draft, place)) {
+            let (host, port) = place;
             let rule = &naming[0].rule.id;
             let message = format!(
                 "no rule that names credential `{id}` allows exactly `{host}` on port {port} and \
@@ -78,7 +84,7 @@ fn check_hosts(stated: &StatedCredential, drafts: &[Draft], report: &Report<'_>)
     }
 }
 
-/// The rule can place the credential; where it cannot, it says so.
+/// The rule can place the credential somewhere.
 fn check_rule(draft: &Draft, stated: &StatedCredential, span: &Span, report: &Report<'_>) {
     let (rule, id) = (&draft.rule.id, &stated.credential.id);
     if !draft.whole {
@@ -90,27 +96,18 @@ fn check_rule(draft: &Draft, stated: &StatedCredential, span: &Span, report: &Re
             format!("rule `{rule}` names credential `{id}` but does not intercept https"),
             "write `tls = \"intercept\"` and a scheme of https",
         );
-        return;
-    }
-    let goes = |host: &Host, port: u16| match host {
-        Host::Name(name) => stated.credential.goes_to(name, port),
-        Host::Address(_) => false,
-    };
-    let goes_everywhere = |pattern: &HostPattern| match pattern {
-        HostPattern::Exact(host) => draft.rule.ports.iter().all(|port| goes(host, port)),
-        HostPattern::AtOrBelow(_)
-        | HostPattern::Below(_)
-        | HostPattern::AnyName
-        | HostPattern::Anything => false,
-    };
-    let only_https = draft.rule.schemes == Schemes::NONE.with(Scheme::Https);
-    if !only_https || !draft.hosts.iter().all(|pattern| goes_everywhere(&pattern.value)) {
-        report.warning(
+    } else if !stated.hosts.iter().any(|host| reaches(draft, &host.value)) {
+        report.problem(
             span,
-            format!("rule `{rule}` reaches further than credential `{id}` goes"),
-            format!("`{id}` is placed only over https at its own hosts; split the rule to say so"),
+            format!("rule `{rule}` names credential `{id}`, which goes to none of its hosts"),
+            "take it off the list, or add the host to the credential",
         );
     }
+}
+
+/// Whether the rule names the very host and port.
+fn reaches(draft: &Draft, (host, port): &(HostName, u16)) -> bool {
+    draft.names(host) && draft.rule.ports.contain(*port)
 }
 
 /// No two credentials are written to one place of one request.
@@ -127,11 +124,11 @@ fn check_places(
             report.problem(span, format!("credential `{id}` is named twice"), "name it once");
             continue;
         }
-        let shared = stated.credential.hosts.iter().find(|(host, port)| {
-            other.credential.goes_to(host, *port)
-                && draft.names(host)
-                && draft.rule.ports.contain(*port)
-        });
+        let shared = stated
+            .credential
+            .hosts
+            .iter()
+            .find(|place| other.credential.goes_to(&place.0, place.1) && reaches(draft, place));
         let theirs = other.credential.inject.places();
         let place = stated.credential.inject.places().into_iter().find(|one| theirs.contains(one));
         if let (Some((host, _)), Some(place)) = (shared, place) {

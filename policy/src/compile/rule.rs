@@ -2,9 +2,7 @@
 
 use crate::host::{Host, HostName};
 use crate::index::HostPattern;
-use crate::rule::{
-    CredentialId, Ech, Effect, Ports, Rule, RuleId, Schemes, SniDemand, Tls,
-};
+use crate::rule::{CredentialId, Ech, Effect, Ports, Rule, RuleId, Schemes, SniDemand, Tls};
 use crate::source::{At, Span, Table, nearest, shown};
 use crate::target::Scheme;
 
@@ -43,7 +41,9 @@ impl Draft {
 pub(super) fn read(table: &Table<'_>, stated: &StatedDefaults) -> Draft {
     let report = table.report();
     let problems_before = report.problem_count();
-    let effect = read_effect(table);
+    let stated_effect = read_effect(table);
+    // What is neither is read as a deny, which asks for less; the file is refused anyway.
+    let effect = stated_effect.unwrap_or(Effect::Deny);
     let id = table.require("id", "add `id = \"…\"`");
     let id_span = id.map_or(table.span().clone(), |value| value.span());
     let id = id.and_then(|value| {
@@ -89,20 +89,20 @@ pub(super) fn read(table: &Table<'_>, stated: &StatedDefaults) -> Draft {
         request_span: ["methods", "paths"].into_iter().find_map(|key| table.key_span(key)),
         whole: false,
     };
-    match effect {
-        Effect::Allow => read_allow(table, &mut draft),
-        Effect::Deny => refuse_allow_keys(table),
+    match stated_effect {
+        Some(Effect::Allow) => read_allow(table, &mut draft),
+        Some(Effect::Deny) => refuse_allow_keys(table),
+        None => ALLOW_KEYS.into_iter().for_each(|key| table.ignore(key)),
     }
     draft.whole = report.problem_count() == problems_before;
     draft
 }
 
-/// Returns deny for what cannot be read: then nothing is asked of it that only an allow needs.
-fn read_effect(table: &Table<'_>) -> Effect {
+fn read_effect(table: &Table<'_>) -> Option<Effect> {
     table
         .require("effect", "add `effect = \"allow\"` or `effect = \"deny\"`")
         .and_then(|value| value.choice(&[("allow", Effect::Allow), ("deny", Effect::Deny)]))
-        .map_or(Effect::Deny, |effect| effect.value)
+        .map(|effect| effect.value)
 }
 
 fn read_allow(table: &Table<'_>, draft: &mut Draft) {
@@ -177,7 +177,7 @@ fn read_credential_id(table: &Table<'_>, text: &At<&str>) -> Option<At<Credentia
 
 /// A deny is not bounded by anything that only describes what is let through.
 fn refuse_allow_keys(table: &Table<'_>) {
-    for key in ["tls", "credentials", "expires", "sni", "ech", "limits"] {
+    for key in ALLOW_KEYS {
         if let (Some(_), Some(span)) = (table.find(key), table.key_span(key)) {
             let fix = match key {
                 "expires" => "remove it; take the rule out when it is no longer needed",
@@ -200,4 +200,6 @@ pub(super) fn report_unknown_id(drafts: &[Draft], table: &Table<'_>, text: &At<&
 
 /// What a rule without a valid id is called.
 pub(super) const NO_ID: &str = "?";
+/// The keys that describe what is let through.
+const ALLOW_KEYS: [&str; 6] = ["tls", "credentials", "expires", "sni", "ech", "limits"];
 const ID_FIX: &str = "write 1 to 64 of `A-Z a-z 0-9 . _ -`, a letter or digit first";

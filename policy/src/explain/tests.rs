@@ -1,1 +1,155 @@
 use super::*;
+use crate::worker::{Labels, WorkerId};
+
+const POLICY: &str = "
+version = 1
+
+[[rule]]
+id = 'api'
+effect = 'allow'
+workers = { labels = { pool = 'build' } }
+hosts = ['a.test']
+tls = 'intercept'
+methods = ['GET']
+paths = ['/v1/**']
+limits = { requests_per_minute = 60 }
+expires = 2027-01-01T00:00:00Z
+
+[[rule]]
+id = 'blind'
+effect = 'allow'
+hosts = ['b.test']
+
+[[rule]]
+id = 'no-post'
+effect = 'deny'
+hosts = ['a.test']
+methods = ['POST']
+";
+
+fn explain(method: &str, url: &str, now: &str) -> Explanation {
+    let policy = Policy::load(POLICY).policy.unwrap();
+    let worker = Worker {
+        id: WorkerId::parse("ci-1").unwrap(),
+        labels: Labels::from_iter([("pool", "build")]),
+    };
+    let question = Question { worker: &worker, method, url, addresses: &[] };
+    policy.explain(&question, now.parse().unwrap())
+}
+
+fn lines(branches: &[Branch], depth: usize) -> String {
+    branches
+        .iter()
+        .map(|branch| {
+            let below = lines(&branch.branches, depth + 1);
+            format!("{}{}\n{below}", "  ".repeat(depth), branch.text)
+        })
+        .collect()
+}
+
+const BEFORE: &str = "2026-12-31T00:00:00Z";
+
+#[test]
+fn an_intercepted_url_is_explained_as_the_request_inside() {
+    let explanation = explain("GET", "https://a.test/v1/x", BEFORE);
+    assert_eq!((explanation.verdict, explanation.reason), ("allow", Reason::Allowed));
+    let tree = lines(&explanation.tree, 0);
+    let expected = "\
+allowed by rule `api`
+judged as the request inside the tunnel, which is intercepted
+  GET https://a.test/v1/x
+  worker `ci-1` with pool=build
+rules for `a.test`
+  allow `api` (line 5, column 6): matches, and decides
+  deny `no-post` (line 21, column 6): its methods are POST
+  rules for other hosts: 1
+under allow `api` (line 5, column 6)
+  tls = intercept
+  sni = required
+  ech = refuse
+  expires = 2027-01-01T00:00:00Z
+  idle_timeout = 5m
+  max_duration = 1h
+  max_request_bytes = 1GiB
+  max_response_bytes = 1GiB
+  requests_per_minute = 60
+addresses: none given, none judged
+defaults
+  mode = enforce: what no rule allows is denied
+  schemes = https
+  ports = 443
+  tls = tunnel
+  sni = required
+  ech = refuse
+  idle_timeout = 5m
+  max_duration = 1h
+  max_request_bytes = 1GiB
+  max_response_bytes = 1GiB
+";
+    assert_eq!(tree, expected);
+}
+
+#[test]
+fn each_rule_gives_the_first_thing_about_which_it_does_not_match() {
+    let check = |method: &str, url: &str, now: &str, reason: Reason, line: &str| {
+        let explanation = explain(method, url, now);
+        assert_eq!(explanation.reason, reason, "{method} {url}");
+        let tree = lines(&explanation.tree, 0);
+        assert!(tree.contains(line), "{line} not in\n{tree}");
+    };
+    check(
+        "PUT",
+        "https://a.test/v2",
+        BEFORE,
+        Reason::MethodNotAllowed,
+        "`api` (line 5, column 6): its methods are GET",
+    );
+    check("GET", "https://a.test/v2", BEFORE, Reason::PathNotAllowed, "its paths are /v1/**");
+    check("GET", "https://a.test:8443/", BEFORE, Reason::PortNotAllowed, "its ports are 443");
+    check("GET", "http://a.test/v1/", BEFORE, Reason::SchemeNotAllowed, "its schemes are https");
+    check(
+        "POST",
+        "https://a.test/v1/",
+        BEFORE,
+        Reason::RuleDenied,
+        "deny `no-post` (line 21, column 6): matches, and decides",
+    );
+    let after = "2027-01-01T00:00:00Z";
+    check(
+        "GET",
+        "https://a.test/v1/",
+        after,
+        Reason::HostNotAllowed,
+        "expired at 2027-01-01T00:00:00Z",
+    );
+    check("GET", "https://c.test/", BEFORE, Reason::HostNotAllowed, "rules for other hosts: 3");
+    check(
+        "GET",
+        "https://a.test/v1/../x",
+        BEFORE,
+        Reason::TargetMalformed,
+        "denied: the target has no single meaning: a dot segment",
+    );
+}
+
+#[test]
+fn a_tunnel_says_that_method_and_path_play_no_part() {
+    let explanation = explain("DELETE", "https://b.test/x/../y", BEFORE);
+    assert_eq!(explanation.reason, Reason::Allowed);
+    let tree = lines(&explanation.tree, 0);
+    assert!(tree.contains("judged as a tunnel: method and path play no part"), "{tree}");
+    let explanation = explain("GET", "http://b.test:x/", BEFORE);
+    let tree = lines(&explanation.tree, 0);
+    assert_eq!(explanation.reason, Reason::TargetMalformed);
+    assert!(tree.contains("not judged: no request can ask for this"), "{tree}");
+}
+
+#[test]
+fn an_explanation_is_an_object_of_five_fields() {
+    let value = serde_json::to_value(explain("PUT", "https://a.test/", BEFORE)).unwrap();
+    let keys: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys, ["policy", "reason", "rule", "tree", "verdict"]);
+    assert_eq!(value["reason"], "egress.method_not_allowed");
+    assert_eq!(value["rule"], serde_json::Value::Null);
+    assert!(value["tree"][0]["text"].is_string());
+}

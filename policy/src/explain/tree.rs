@@ -4,16 +4,15 @@
 //! by the judgement that decides. What the other rules name is no reason, so they are counted.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::limits::RuleLimits;
 use crate::policy::{Mode, Policy};
-use crate::rule::{
-    Asked, Ech, Effect, Methods, Miss, Paths, Ports, Rule, Schemes, SniDemand, Tls,
-};
+use crate::rule::{Asked, Ech, Effect, Methods, Miss, Paths, Ports, Rule, Schemes, SniDemand, Tls};
 use crate::source::shown;
 use crate::target::Scheme;
-use crate::limits::RuleLimits;
 use crate::worker::Labels;
 
 use super::{Answer, Branch, Question, Seen, Subject};
@@ -69,8 +68,7 @@ impl Policy {
             Seen::Request | Seen::Inside => Some((question.method, path)),
             Seen::Tunnel | Seen::Nothing => None,
         };
-        let asked =
-            Asked { worker: question.worker, scheme, port: authority.port(), request, now };
+        let asked = Asked { worker: question.worker, scheme, port: authority.port(), request, now };
         let others = self.rules.len() - naming.len();
         let mut branches: Vec<_> = naming
             .into_iter()
@@ -81,7 +79,7 @@ impl Policy {
             })
             .collect();
         if others > 0 {
-            branches.push(leaf(format!("{others} more name other hosts")));
+            branches.push(leaf(format!("rules for other hosts: {others}")));
         }
         Branch { text: format!("rules for `{}`", authority.host()), branches }
     }
@@ -138,14 +136,20 @@ fn settings_branch(rule: &Rule, subject: Option<&Subject>) -> Branch {
     let mut branches = Vec::new();
     if rule.schemes.contain(Scheme::Https) {
         branches.push(leaf(format!("tls = {}", tls(rule.tls))));
-        branches.push(leaf(format!("sni = {}", match rule.sni {
-            SniDemand::Required => "required",
-            SniDemand::Optional => "optional",
-        })));
-        branches.push(leaf(format!("ech = {}", match rule.ech {
-            Ech::Refuse => "refuse",
-            Ech::Allow => "allow",
-        })));
+        branches.push(leaf(format!(
+            "sni = {}",
+            match rule.sni {
+                SniDemand::Required => "required",
+                SniDemand::Optional => "optional",
+            }
+        )));
+        branches.push(leaf(format!(
+            "ech = {}",
+            match rule.ech {
+                Ech::Refuse => "refuse",
+                Ech::Allow => "allow",
+            }
+        )));
     }
     if let Some(expires) = rule.expires {
         branches.push(leaf(format!("expires = {expires}")));
@@ -162,7 +166,10 @@ fn settings_branch(rule: &Rule, subject: Option<&Subject>) -> Branch {
 
 fn finding(rule: &Rule, asked: &Asked<'_>, decides: bool) -> String {
     match rule.miss(asked) {
-        None if rule.effect == Effect::Deny && asked.request.is_none() && rule.judges_requests() => {
+        None if rule.effect == Effect::Deny
+            && asked.request.is_none()
+            && rule.judges_requests() =>
+        {
             "judges only requests that are seen".to_owned()
         }
         None if decides => "matches, and decides".to_owned(),
@@ -174,14 +181,20 @@ fn finding(rule: &Rule, asked: &Asked<'_>, decides: bool) -> String {
         },
         Some(Miss::Scheme) => format!("its schemes are {}", schemes(rule.schemes)),
         Some(Miss::Port) => format!("its ports are {}", ports(&rule.ports)),
-        Some(Miss::Method) => format!("its methods are {}", match &rule.methods {
-            Methods::Every => "every one".to_owned(),
-            Methods::Listed(methods) => list(methods),
-        }),
-        Some(Miss::Path) => format!("its paths are {}", match &rule.paths {
-            Paths::Every => "every one".to_owned(),
-            Paths::Listed(paths) => list(paths),
-        }),
+        Some(Miss::Method) => format!(
+            "its methods are {}",
+            match &rule.methods {
+                Methods::Every => "every one".to_owned(),
+                Methods::Listed(methods) => list(methods),
+            }
+        ),
+        Some(Miss::Path) => format!(
+            "its paths are {}",
+            match &rule.paths {
+                Paths::Every => "every one".to_owned(),
+                Paths::Listed(paths) => list(paths),
+            }
+        ),
     }
 }
 
@@ -235,20 +248,44 @@ fn limits(limits: &RuleLimits) -> Vec<Branch> {
         bytes_down_per_day,
     } = limits;
     let mut branches = vec![
-        leaf(format!("idle_timeout = {idle_timeout:?}")),
-        leaf(format!("max_duration = {max_duration:?}")),
-        leaf(format!("max_request_bytes = {max_request_bytes}")),
-        leaf(format!("max_response_bytes = {max_response_bytes}")),
+        leaf(format!("idle_timeout = {}", duration(*idle_timeout))),
+        leaf(format!("max_duration = {}", duration(*max_duration))),
+        leaf(format!("max_request_bytes = {}", bytes(*max_request_bytes))),
+        leaf(format!("max_response_bytes = {}", bytes(*max_response_bytes))),
     ];
     let counted = [
-        ("requests_per_minute", requests_per_minute.map(u64::from)),
-        ("tunnels", tunnels.map(u64::from)),
-        ("bytes_up_per_day", *bytes_up_per_day),
-        ("bytes_down_per_day", *bytes_down_per_day),
+        ("requests_per_minute", requests_per_minute.map(|limit| limit.to_string())),
+        ("tunnels", tunnels.map(|limit| limit.to_string())),
+        ("bytes_up_per_day", bytes_up_per_day.map(bytes)),
+        ("bytes_down_per_day", bytes_down_per_day.map(bytes)),
     ];
     let stated = counted.into_iter().filter_map(|(name, limit)| Some((name, limit?)));
     branches.extend(stated.map(|(name, limit)| leaf(format!("{name} = {limit}"))));
     branches
+}
+
+/// As the policy would write it.
+fn duration(duration: Duration) -> String {
+    in_units(
+        duration.as_millis(),
+        &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)],
+        "ms",
+    )
+}
+
+/// As the policy would write it.
+fn bytes(bytes: u64) -> String {
+    in_units(
+        bytes.into(),
+        &[("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)],
+        "B",
+    )
+}
+
+fn in_units(number: u128, units: &[(&str, u128)], smallest: &str) -> String {
+    let fitting = units.iter().find(|(_, size)| number >= *size && number.is_multiple_of(*size));
+    let (unit, size) = fitting.copied().unwrap_or((smallest, 1));
+    format!("{}{unit}", number / size)
 }
 
 fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {

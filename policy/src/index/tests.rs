@@ -23,7 +23,8 @@ fn each_pattern_finds_its_hosts_and_stops_at_label_boundaries() {
     builder.add(&HostPattern::AnyName, 4);
     builder.add(&HostPattern::Anything, 5);
     let index = builder.build();
-    let check = |host: &str, expected: &[RuleAt]| assert_eq!(rules(&index, host), expected, "{host}");
+    let check =
+        |host: &str, expected: &[RuleAt]| assert_eq!(rules(&index, host), expected, "{host}");
     check("api.example.com", &[0, 4, 5]);
     check("x.api.example.com", &[4, 5]);
     check("example.com", &[4, 5]);
@@ -52,7 +53,7 @@ fn every_name_of_a_large_table_is_found_and_no_other() {
     let index = builder.build();
     for n in 0..5000 {
         assert_eq!(rules(&index, &host(n)), [(n % 7) as RuleAt]);
-        assert_eq!(rules(&index, &host(n + 5000)), []);
+        assert!(rules(&index, &host(n + 5000)).is_empty());
     }
     let mut met = 0;
     index.combinations(|_, _| met += 1);

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 
 use toml::de::DeTable;
 
+use super::value::Role;
 use super::{At, Report, Span, Value, nearest, shown};
 
 /// A table being read.
@@ -31,7 +32,12 @@ impl<'d> Table<'d> {
     /// Returns the value of a key, which is known from now on.
     pub fn find(&self, key: &'static str) -> Option<Value<'d>> {
         self.known.borrow_mut().push(key);
-        self.entries.get(key).map(|value| Value::new(key, value, self.report))
+        self.entries.get(key).map(|value| Value::new(key, Role::Whole, value, self.report))
+    }
+
+    /// Makes a key known whose value is of no interest.
+    pub fn ignore(&self, key: &'static str) {
+        self.known.borrow_mut().push(key);
     }
 
     /// Returns the value of a key that must be there.
@@ -47,7 +53,7 @@ impl<'d> Table<'d> {
     pub fn free_keys(&self) -> Vec<(At<&'d str>, Value<'d>)> {
         let entries = self.entries.iter().map(|(key, value)| {
             let at = At { value: &**key.get_ref(), span: key.span() };
-            (at, Value::new(self.name, value, self.report))
+            (at, Value::new(self.name, Role::Member, value, self.report))
         });
         let entries: Vec<_> = entries.collect();
         self.known.borrow_mut().extend(entries.iter().map(|(key, _)| key.value));

@@ -33,6 +33,8 @@ fn columns_count_characters_and_lines_survive_carriage_returns() {
     let at = "a = 1\r\n\"ä\" = ".len();
     assert_eq!(document.report().position(at), (2, 7));
     assert_eq!(document.report().position(usize::MAX), (3, 6));
+    assert_eq!(document.report().position(at), (2, 7));
+    assert_eq!(document.report().position(at + 1), (2, 8));
     for key in ["a", "ä", "b"] {
         assert!(document.root().key_span(key).is_some());
     }
@@ -54,43 +56,67 @@ fn each_type_is_named_with_what_stands_there() {
     let check = |text: &str, read: fn(Value<'_>), expected: &str| {
         assert_eq!(first(text, read), expected);
     };
-    check("k = 1", |v| drop(v.text()), "`k` must be a text, not a whole number / put it in quotes");
+    check(
+        "k = 1",
+        |v| assert!(v.text().is_none()),
+        "`k` must be a text, not a whole number / put it in quotes",
+    );
     check(
         "k = 'a'",
-        |v| drop(v.list()),
+        |v| assert!(v.list().is_none()),
         "`k` must be a list, not a text / put it in brackets: `[ … ]`",
     );
     check(
         "[k]",
-        |v| drop(v.list()),
+        |v| assert!(v.list().is_none()),
         "`k` must be a list, not a table / write it as `[[k]]`, once for each",
     );
-    check("[[k]]", |v| drop(v.table("k")), "`k` must be a table, not a list / write `[k]` or `{ … }`, once");
+    check(
+        "[[k]]",
+        |v| assert!(v.table("k").is_none()),
+        "`k` must be a table, not a list / write `[k]` or `{ … }`, once",
+    );
     check(
         "k = [1, 'a']",
-        |v| drop(v.texts()),
+        |v| assert_eq!(v.texts().unwrap().value.len(), 1),
         "an entry of `k` must be a text, not a whole number / put it in quotes",
     );
     check(
         "k = 'yes'",
-        |v| drop(v.boolean()),
+        |v| assert!(v.boolean().is_none()),
         "`k` must be true or false, not a text / write it without quotes",
     );
     check(
         "k = 70000",
-        |v| drop(v.integer(1..=65535)),
+        |v| assert!(v.integer(1..=65535).is_none()),
         "`k` is out of range / write a number from 1 to 65535",
     );
     check(
         "k = 'tunel'",
-        |v| drop(v.choice(&[("tunnel", 1), ("intercept", 2)])),
+        |v| assert!(v.choice(&[("tunnel", 1), ("intercept", 2)]).is_none()),
         "`k` cannot be `tunel` / did you mean `tunnel`?",
     );
     check(
         "k = 'x\\u0007'",
-        |v| drop(v.choice(&[("tunnel", 1), ("intercept", 2)])),
+        |v| assert!(v.choice(&[("tunnel", 1), ("intercept", 2)]).is_none()),
         "`k` cannot be `x\\\\u0007` / write `tunnel` or `intercept`",
     );
+}
+
+#[test]
+fn integers_are_read_in_every_notation_of_toml() {
+    let read = |text: &str| {
+        let document = Document::parse(text);
+        let read = document.root().find("k").unwrap().integer(1..=65535);
+        read.map(|at| at.value)
+    };
+    for text in ["k = 8443", "k = 8_443", "k = +8443", "k = 0x20fb", "k = 0x20FB", "k = 0o20373"] {
+        assert_eq!(read(text), Some(8443), "{text}");
+    }
+    for text in ["k = 0", "k = -1", "k = 65536", "k = 99999999999999999999999999999999999999999999"]
+    {
+        assert_eq!(read(text), None, "{text}");
+    }
 }
 
 #[test]
@@ -101,7 +127,8 @@ fn units_are_whole_positive_and_exact() {
     for (text, bytes) in [("1B", 1), ("64KiB", 65_536), ("1GiB", 1 << 30), ("2TiB", 1 << 41)] {
         assert_eq!(units::bytes(text), Some(bytes));
     }
-    for bad in ["", "5", "s", "0s", "-1s", "+1s", "1.5h", "1 s", "1S", "99999999999999d", "36700d"] {
+    for bad in ["", "5", "s", "0s", "-1s", "+1s", "1.5h", "1 s", "1S", "99999999999999d", "36700d"]
+    {
         assert_eq!(units::duration(bad), None, "{bad}");
     }
     for bad in ["", "1", "GiB", "0B", "1GB", "1gib", "99999999999TiB", "18446744073709551616B"] {

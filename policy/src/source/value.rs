@@ -20,19 +20,30 @@ use super::{At, Report, Span, Table, nearest, shown, units};
 #[derive(Clone, Copy)]
 pub struct Value<'d> {
     key: &'static str,
-    /// Whether it is one entry of the list that the key holds.
-    entry: bool,
+    role: Role,
     inner: &'d Spanned<DeValue<'d>>,
     report: &'d Report<'d>,
+}
+
+/// What a value is to the key that problems name.
+#[derive(Clone, Copy)]
+pub(super) enum Role {
+    /// What the key holds.
+    Whole,
+    /// One entry of the list that the key holds.
+    Entry,
+    /// The value of a free key in the table of that name.
+    Member,
 }
 
 impl<'d> Value<'d> {
     pub(super) fn new(
         key: &'static str,
+        role: Role,
         inner: &'d Spanned<DeValue<'d>>,
         report: &'d Report<'d>,
     ) -> Self {
-        Self { key, entry: false, inner, report }
+        Self { key, role, inner, report }
     }
 
     /// Returns where the value stands.
@@ -126,7 +137,7 @@ impl<'d> Value<'d> {
     pub fn list(&self) -> Option<At<Vec<Value<'d>>>> {
         match self.inner.get_ref() {
             DeValue::Array(entries) => {
-                let entry = |inner| Value { key: self.key, entry: true, inner, report: self.report };
+                let entry = |inner| Value::new(self.key, Role::Entry, inner, self.report);
                 Some(self.at(entries.iter().map(entry).collect()))
             }
             DeValue::Table(_) => {
@@ -171,6 +182,11 @@ impl<'d> Value<'d> {
 
     /// Reads a duration such as `500ms`, `30s`, `5m`, `1h` or `90d`; zero is out of range.
     pub fn duration(&self) -> Option<At<Duration>> {
+        if let DeValue::Integer(integer) = self.inner.get_ref() {
+            let fix = format!("write `\"{integer}s\"` for seconds");
+            self.problem(format!("{} has no unit", self.name()), fix);
+            return None;
+        }
         let text = self.text()?;
         match units::duration(text.value) {
             Some(duration) => Some(self.at(duration)),
@@ -223,7 +239,10 @@ impl<'d> Value<'d> {
             Ok(address) => Some(self.at(address)),
             Err(_) => {
                 let message = format!("{} is not an address: `{}`", self.name(), shown(text.value));
-                self.problem(message, "write an IP address and a port: `127.0.0.1:3128`, `[::1]:3128`");
+                self.problem(
+                    message,
+                    "write an IP address and a port: `127.0.0.1:3128`, `[::1]:3128`",
+                );
                 None
             }
         }
@@ -231,9 +250,10 @@ impl<'d> Value<'d> {
 
     /// Returns what problems call the value.
     pub fn name(&self) -> String {
-        match self.entry {
-            true => format!("an entry of `{}`", self.key),
-            false => format!("`{}`", self.key),
+        match self.role {
+            Role::Whole => format!("`{}`", self.key),
+            Role::Entry => format!("an entry of `{}`", self.key),
+            Role::Member => format!("a value of {}", self.key),
         }
     }
 

@@ -1,0 +1,278 @@
+use super::*;
+use crate::decide::{Ask, TunnelAsk};
+use crate::pin::Answers;
+use crate::policy::Policy;
+use crate::target::{Authority, Method, Target};
+use crate::worker::{Labels, Worker};
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+const PUBLIC: &str = "140.82.112.6";
+
+fn policy(rules: &str) -> Policy {
+    let loaded = Policy::load(&format!("version = 1\n{rules}"));
+    loaded.policy.unwrap_or_else(|| panic!("{:?}", loaded.problems))
+}
+
+fn worker(id: &str) -> Worker {
+    Worker { id: WorkerId::parse(id).unwrap(), labels: Labels::default() }
+}
+
+fn answers(host: &str) -> Answers {
+    let address = host.trim_matches(['[', ']']).parse().unwrap_or(PUBLIC.parse().unwrap());
+    Answers { addresses: vec![address], aliases: Vec::new() }
+}
+
+fn tunnel(policy: &Policy, authority: &str) -> TunnelGrant {
+    let authority = Authority::connect(authority).unwrap();
+    let ask = TunnelAsk { worker: &worker("w"), authority: &authority };
+    let permit = policy.decide_tunnel(&ask, NOW).unwrap();
+    let answers = answers(&permit.host().to_string());
+    let pinned = permit.pin(&answers, &OwnAddresses::default()).unwrap();
+    let first = pinned.addresses()[0];
+    pinned.reached(first).unwrap()
+}
+
+fn request(policy: &Policy, who: &str, url: &str) -> Permit {
+    let target = Target::absolute(url).unwrap();
+    let method = Method::parse("GET").unwrap();
+    policy.decide(&Ask { worker: &worker(who), method, target: &target }, NOW).unwrap()
+}
+
+fn grant(policy: &Policy, url: &str) -> Grant {
+    let permit = request(policy, "w", url);
+    let pinned = permit.pin(&answers(""), &OwnAddresses::default()).unwrap();
+    let first = pinned.addresses()[0];
+    pinned.reached(first).unwrap()
+}
+
+fn claim(sni: Sni<'_>) -> TlsClaim<'_> {
+    TlsClaim { sni, ech: false }
+}
+
+fn reason<T>(outcome: Result<T, Denial>) -> Reason {
+    outcome.err().map_or(Reason::Allowed, |denial| denial.reason)
+}
+
+const WEB: &str = "
+    [[rule]]
+    id = 'web'
+    effect = 'allow'
+    hosts = ['a.test', '140.82.112.6', '2606:50c0:8000::153']
+    ";
+
+#[test]
+fn the_server_name_is_the_host_of_the_connect() {
+    let policy = policy(WEB);
+    let select =
+        |authority: &str, sni| reason(tunnel(&policy, authority).select_tls(claim(sni), NOW));
+    use Reason::{Allowed, SniMismatch};
+    assert_eq!(select("a.test:443", Sni::Name("a.test")), Allowed);
+    assert_eq!(select("a.test:443", Sni::Name("A.TEST")), Allowed);
+    for other in ["b.test", "a.test.", "x.a.test", "a.tes", "", "140.82.112.6", "a.test\0"] {
+        assert_eq!(select("a.test:443", Sni::Name(other)), SniMismatch, "{other:?}");
+    }
+    assert_eq!(select("a.test:443", Sni::Absent), SniMismatch);
+    assert_eq!(select("a.test:443", Sni::Malformed), SniMismatch);
+    assert_eq!(select("140.82.112.6:443", Sni::Absent), Allowed);
+    assert_eq!(select("140.82.112.6:443", Sni::Name("140.82.112.6")), SniMismatch);
+    assert_eq!(select("140.82.112.6:443", Sni::Name("a.test")), SniMismatch);
+    assert_eq!(select("[2606:50c0:8000::153]:443", Sni::Absent), Allowed);
+}
+
+#[test]
+fn a_rule_may_do_without_a_server_name_but_not_with_another() {
+    let policy = policy(&format!("{WEB}sni = 'optional'\n"));
+    let select = |sni| reason(tunnel(&policy, "a.test:443").select_tls(claim(sni), NOW));
+    assert_eq!(select(Sni::Absent), Reason::Allowed);
+    assert_eq!(select(Sni::Name("b.test")), Reason::SniMismatch);
+    assert_eq!(select(Sni::Malformed), Reason::SniMismatch);
+}
+
+#[test]
+fn an_encrypted_hello_needs_a_rule_that_sees_or_allows_it() {
+    let select = |fields: &str| {
+        let policy = policy(&format!("{WEB}{fields}\n"));
+        let hello = TlsClaim { sni: Sni::Name("a.test"), ech: true };
+        reason(tunnel(&policy, "a.test:443").select_tls(hello, NOW))
+    };
+    assert_eq!(select(""), Reason::EchRefused);
+    assert_eq!(select("ech = 'allow'"), Reason::Allowed);
+    assert_eq!(select("tls = 'intercept'"), Reason::Allowed);
+}
+
+#[test]
+fn a_protocol_without_a_rule_is_refused_once_it_shows() {
+    let web = policy(WEB);
+    let raw = policy(&format!("{WEB}schemes = ['tcp']\n"));
+    let plain = policy(&format!("{WEB}schemes = ['http']\n"));
+    let tls = claim(Sni::Name("a.test"));
+    let opaque = |policy: &Policy| tunnel(policy, "a.test:443").opaque();
+    assert_eq!([&web, &raw, &plain].map(opaque), [false, true, false]);
+    let select = |policy: &Policy| {
+        let tunnel = tunnel(policy, "a.test:443");
+        [reason(tunnel.select_tls(tls, NOW)), reason(tunnel.select_opaque())]
+    };
+    assert_eq!(select(&web), [Reason::Allowed, Reason::ProtocolNotAllowed]);
+    assert_eq!(select(&raw), [Reason::SchemeNotAllowed, Reason::Allowed]);
+    assert_eq!(select(&plain), [Reason::SchemeNotAllowed, Reason::ProtocolNotAllowed]);
+}
+
+#[test]
+fn what_is_only_reported_passes_unseen_with_strict_names() {
+    let policy = policy("[defaults]\nmode = 'report'\nmax_duration = '7m'\n");
+    let tunnel = tunnel(&policy, "a.test:443");
+    assert!(!tunnel.opaque());
+    let passage = tunnel.select_tls(claim(Sni::Name("a.test")), NOW).unwrap();
+    assert_eq!(passage.verdict(), Verdict::WouldDeny(Reason::HostNotAllowed));
+    assert_eq!((passage.rule(), passage.intercept()), (None, false));
+    assert_eq!(passage.limits().max_duration.as_secs(), 420);
+    assert_eq!(reason(tunnel.select_tls(claim(Sni::Name("b.test")), NOW)), Reason::SniMismatch);
+    let opaque = tunnel.select_opaque().unwrap();
+    assert_eq!(opaque.verdict(), Verdict::WouldDeny(Reason::ProtocolNotAllowed));
+}
+
+#[test]
+fn a_rule_that_expired_since_the_connect_selects_nothing() {
+    let policy = policy(&format!("{WEB}expires = 1970-01-01T00:01:00Z\n"));
+    let tunnel = tunnel(&policy, "a.test:443");
+    let select = |second| {
+        let now = Timestamp::from_second(second).unwrap();
+        reason(tunnel.select_tls(claim(Sni::Name("a.test")), now))
+    };
+    assert_eq!(select(59), Reason::Allowed);
+    assert_eq!(select(60), Reason::HostNotAllowed);
+}
+
+#[test]
+fn a_request_goes_over_the_tunnel_of_its_worker_host_and_port_only() {
+    let policy = policy(
+        "[[rule]]
+        id = 'web'
+        effect = 'allow'
+        hosts = ['a.test', 'b.test']
+        schemes = ['http']
+        ports = [80, 8080]",
+    );
+    let tunnel = tunnel(&policy, "a.test:80");
+    let own = OwnAddresses::default();
+    let over = |who, url| reason(request(&policy, who, url).over(&tunnel, &own));
+    assert_eq!(over("w", "http://a.test/"), Reason::Allowed);
+    assert_eq!(over("w", "http://a.test:8080/"), Reason::HostMismatch);
+    assert_eq!(over("w", "http://b.test/"), Reason::HostMismatch);
+    assert_eq!(over("v", "http://a.test/"), Reason::HostMismatch);
+    let grant = request(&policy, "w", "http://a.test/").over(&tunnel, &own).unwrap();
+    assert_eq!(grant.peer(), tunnel.peer());
+}
+
+#[test]
+fn a_request_goes_over_a_tunnel_only_to_where_its_own_rule_may_go() {
+    let policy = policy(
+        "[network]
+        [[network.allow]]
+        cidr = '10.20.0.0/16'
+        rules = ['connect']
+        [[rule]]
+        id = 'read'
+        effect = 'allow'
+        hosts = ['a.test']
+        schemes = ['http']
+        ports = [80]
+        methods = ['GET']
+        [[rule]]
+        id = 'connect'
+        effect = 'allow'
+        hosts = ['a.test']
+        schemes = ['https']
+        ports = [80]",
+    );
+    let own = OwnAddresses::default();
+    let authority = Authority::connect("a.test:80").unwrap();
+    let over = |address: &str| {
+        let ask = TunnelAsk { worker: &worker("w"), authority: &authority };
+        let answers = Answers { addresses: vec![address.parse().unwrap()], aliases: vec![] };
+        let pinned = policy.decide_tunnel(&ask, NOW).unwrap().pin(&answers, &own).unwrap();
+        let first = pinned.addresses()[0];
+        let tunnel = pinned.reached(first).unwrap();
+        reason(request(&policy, "w", "http://a.test/").over(&tunnel, &own))
+    };
+    assert_eq!(over(PUBLIC), Reason::Allowed);
+    assert_eq!(over("10.20.0.1"), Reason::AddressForbidden);
+}
+
+const LENDING: &str = "
+    [[rule]]
+    id = 'api'
+    effect = 'allow'
+    hosts = ['a.test', 'b.test']
+    schemes = ['https', 'http']
+    ports = [443, 8443, 80]
+    tls = 'intercept'
+    credentials = ['one', 'two']
+    [[credential]]
+    id = 'one'
+    secret = 'local:one'
+    hosts = ['a.test']
+    inject = { header = 'authorization', value = 'Bearer {secret}' }
+    [[credential]]
+    id = 'two'
+    secret = 'local:two'
+    hosts = ['a.test', 'a.test:8443']
+    inject = { header = 'x-api-key' }
+    ";
+
+#[test]
+fn credentials_go_only_to_their_own_hosts_over_tls() {
+    let policy = policy(LENDING);
+    let placed = |url| {
+        let grant = grant(&policy, url);
+        let ids = grant.credentials().iter().map(ToString::to_string).collect::<Vec<_>>();
+        ids.join(" ")
+    };
+    assert_eq!(placed("https://a.test/"), "one two");
+    assert_eq!(placed("https://a.test:8443/"), "two");
+    assert_eq!(placed("https://b.test/"), "");
+    assert_eq!(placed("http://a.test/"), "");
+    assert_eq!(placed("http://a.test:443/"), "");
+}
+
+#[test]
+fn what_is_only_reported_carries_no_credential() {
+    let mut text = format!("[defaults]\nmode = 'report'\n{LENDING}");
+    text = text.replace("'intercept'", "'intercept'\nmethods = ['POST']");
+    let policy = policy(&text);
+    let grant = grant(&policy, "https://a.test/");
+    assert_eq!(grant.verdict(), Verdict::WouldDeny(Reason::MethodNotAllowed));
+    assert!(grant.credentials().is_empty());
+}
+
+#[test]
+fn a_grant_tells_what_its_rule_says() {
+    let policy = policy(
+        "[defaults]
+        idle_timeout = '30s'
+        [[rule]]
+        id = 'api'
+        effect = 'allow'
+        hosts = ['a.test']
+        tls = 'intercept'
+        methods = ['GET']
+        expires = 2027-01-01T00:00:00Z
+        limits = { requests_per_minute = 600, max_response_bytes = '100MiB' }
+        [[rule]]
+        id = 'open'
+        effect = 'allow'
+        hosts = ['b.test']",
+    );
+    let api = grant(&policy, "https://a.test/");
+    assert_eq!(api.rule().unwrap().as_str(), "api");
+    assert_eq!(api.expires().unwrap().to_string(), "2027-01-01T00:00:00Z");
+    assert_eq!(api.limits().requests_per_minute, Some(600));
+    assert_eq!(api.limits().max_response_bytes, 100 << 20);
+    assert_eq!(api.limits().max_request_bytes, 1 << 30);
+    assert_eq!(api.limits().idle_timeout.as_secs(), 30);
+    assert_eq!(api.revision(), policy.revision());
+    assert!(api.strips_method_override());
+    let open = grant(&policy, "https://b.test/");
+    assert!(!open.strips_method_override());
+    assert_eq!((open.expires(), open.verdict()), (None, Verdict::Allow));
+}
