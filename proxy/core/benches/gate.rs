@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use src::gate::{GateLimits, HeadVerdict, gate};
+use src::gate::{GateLimits, HeadFact, gate};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// The gate is private to its crate.
@@ -47,7 +47,7 @@ fn measure(head: &'static [u8]) -> Duration {
         header_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(60),
     };
-    let (mut gate, verdicts) = gate(Repeated(head), limits);
+    let (mut gate, facts) = gate(Repeated(head), limits);
     let cx = &mut Context::from_waker(Waker::noop());
     let mut room = [0; 8192];
     let began = Instant::now();
@@ -55,7 +55,7 @@ fn measure(head: &'static [u8]) -> Duration {
         let mut buf = ReadBuf::new(&mut room);
         let read = Pin::new(&mut gate).poll_read(cx, &mut buf);
         assert!(read.is_ready() && buf.filled() == head);
-        assert!(matches!(black_box(verdicts.next()), HeadVerdict::Passed(_)));
+        assert!(matches!(black_box(facts.next()), HeadFact::Passed(_)));
     }
     began.elapsed() / ROUNDS
 }

@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, BytesMut};
 use egret_policy::{Policy, WorkerId};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -25,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dial::is_exhaustion,
     exchange::{HttpTunnel, exchange},
-    gate::{GateLimits, Verdicts, gate},
+    gate::{Facts, Gate, GateLimits, gate},
     identify::Identification,
     live::{Cut, Seat, Standing},
     proxy::Shared,
@@ -55,7 +54,7 @@ pub(crate) struct Connection {
     pub(crate) listener: Arc<Listener>,
     pub(crate) client: SocketAddr,
     pub(crate) cut: Cut,
-    pub(crate) verdicts: Verdicts,
+    pub(crate) facts: Facts,
     /// The tunnel that this is the inside of.
     pub(crate) tunnel: Option<HttpTunnel>,
     place: Place,
@@ -158,14 +157,14 @@ fn take_in(stream: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shar
     };
     let cut = Cut::default();
     let Ok(socket) = Socket::new(stream, cut.clone()) else { return };
-    let registration = shared.live.enter(&cut, None);
-    let (io, verdicts) = gate(socket, gate_limits(shared));
+    let registration = shared.live.enter(&cut);
+    let (io, facts) = gate(socket, gate_limits(shared));
     let connection = Arc::new(Connection {
         shared: shared.clone(),
         listener: listener.clone(),
         client,
         cut: cut.clone(),
-        verdicts,
+        facts,
         tunnel: None,
         place,
         seat: Mutex::default(),
@@ -184,13 +183,13 @@ pub(crate) async fn serve_tunnel(
     end: WorkerEnd,
     origin_ended: CancellationToken,
 ) {
-    let (io, verdicts) = gate(Resumed(end), gate_limits(&outer.shared));
+    let (io, facts) = gate(end, gate_limits(&outer.shared));
     let connection = Arc::new(Connection {
         shared: outer.shared.clone(),
         listener: outer.listener.clone(),
         client: outer.client,
         cut: outer.cut.clone(),
-        verdicts,
+        facts,
         tunnel: Some(tunnel),
         place: Place::Inside { _outer: outer.clone() },
         seat: Mutex::default(),
@@ -199,11 +198,8 @@ pub(crate) async fn serve_tunnel(
 }
 
 /// Serves HTTP/1 until the connection ends; `wind_down` lets the exchange under way be the last.
-async fn serve<S>(
-    connection: Arc<Connection>,
-    io: crate::gate::Gate<S>,
-    wind_down: CancellationToken,
-) where
+async fn serve<S>(connection: Arc<Connection>, io: Gate<S>, wind_down: CancellationToken)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
@@ -246,49 +242,5 @@ fn gate_limits(shared: &Shared) -> GateLimits {
         fields: GATE_FIELDS,
         header_timeout: shared.limits.header_timeout,
         idle_timeout: KEEP_ALIVE,
-    }
-}
-
-/// The worker's end of a tunnel, read from its beginning again.
-struct Resumed(WorkerEnd);
-
-impl AsyncRead for Resumed {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        let early: &mut BytesMut = &mut self.0.early;
-        if early.is_empty() {
-            return std::pin::Pin::new(&mut self.0.socket).poll_read(cx, buf);
-        }
-        let moved = early.len().min(buf.remaining());
-        buf.put_slice(&early[..moved]);
-        early.advance(moved);
-        std::task::Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Resumed {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        bytes: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.0.socket).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.0.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.0.socket).poll_shutdown(cx)
     }
 }

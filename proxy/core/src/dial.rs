@@ -21,6 +21,8 @@ pub struct Connected<G> {
     pub(crate) socket: Socket,
     /// What may be done over it.
     pub grant: G,
+    /// How long it took to make.
+    pub(crate) took: Duration,
 }
 
 /// Why no connection came about.
@@ -46,6 +48,7 @@ pub async fn dial<G>(
     within: Duration,
     cut: &Cut,
 ) -> Result<Connected<G>, DialError> {
+    let began = time::Instant::now();
     let stream = match time::timeout(within, first(in_turn(pinned.addresses()))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if is_exhaustion(&error) => return Err(DialError::Exhausted(error)),
@@ -58,7 +61,7 @@ pub async fn dial<G>(
     let peer = stream.peer_addr().map_err(DialError::Refused)?;
     let grant = pinned.reached(peer).map_err(DialError::Peer)?;
     let socket = Socket::new(stream, cut.clone()).map_err(DialError::Refused)?;
-    Ok(Connected { socket, grant })
+    Ok(Connected { socket, grant, took: began.elapsed() })
 }
 
 /// The first connection to come up; the attempts that lose are closed.

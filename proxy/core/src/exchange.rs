@@ -14,10 +14,10 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use egret_policy::{
-    Ask, Authority, Grant, Method, Passage, Scheme, Sni, Target, TlsClaim, TunnelAsk, TunnelGrant,
-    Worker,
+    Ask, Authority, Grant, Method, Passage, Policy, Scheme, Sni, Target, TlsClaim, TunnelAsk,
+    TunnelGrant, Worker,
 };
-use http::{Request, Response, StatusCode, Uri, Version, header::CONTENT_LENGTH};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header::CONTENT_LENGTH};
 use http_body_util::{Either, Full};
 use hyper::{
     body::Incoming,
@@ -31,14 +31,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     accept::{self, Connection},
     dial::{Connected, dial},
-    gate::HeadVerdict,
+    gate::HeadFact,
     hello::{ClaimedName, FirstBytes},
     hop,
     inject::inject,
     live::{Registration, Selected, Standing},
     parse::Head,
     record::{ClosedBy, Draft},
-    refusal::Refusal,
+    refusal::{Challenge, Refusal},
     relay::{Bounds, Download, Upload, UploadError},
     socket::Socket,
     tunnel::{self, WorkerEnd},
@@ -52,7 +52,7 @@ enum Answer {
     /// The origin answered; its body is still to be relayed.
     Response { response: Response<Incoming>, limit: u64, bounds: Bounds },
     /// CONNECT succeeded; the tunnel begins when the 200 has gone out.
-    Tunnel { upgrade: OnUpgrade, tunnel: OpenTunnel },
+    Tunnel { upgrade: OnUpgrade, tunnel: Box<OpenTunnel> },
 }
 
 /// A tunnel whose first bytes have not been seen.
@@ -77,7 +77,7 @@ pub(crate) async fn exchange(
     request: Request<Incoming>,
 ) -> Response<Outgoing> {
     // 1 accept: the connection has a slot; the record of this exchange opens.
-    let verdict = connection.verdicts.next();
+    let fact = connection.facts.next();
     let shared = &connection.shared;
     let opened = Draft::open(
         &shared.recorder,
@@ -88,14 +88,20 @@ pub(crate) async fn exchange(
     );
     let mut draft = match opened.await {
         Ok(draft) => draft,
-        Err(error) => return Refusal::Audit(error).response("", false).map(Either::Left),
+        Err(error) => {
+            // Nothing can be written, so there is no id that would find anything.
+            connection.facts.refused();
+            let refusal = Refusal::Audit(error);
+            refusal.log(UNRECORDED);
+            return refusal.response(UNRECORDED, Challenge::None).map(Either::Left);
+        }
     };
-    let registration = shared.live.enter(&connection.cut, None);
+    let registration = shared.live.enter(&connection.cut);
 
     let answer = match &connection.tunnel {
-        None => on_proxy(&connection, &mut draft, &registration, &verdict, request).await,
+        None => on_proxy(&connection, &mut draft, &registration, &fact, request).await,
         Some(tunnel) => {
-            in_tunnel(&connection, tunnel, &mut draft, &registration, &verdict, request).await
+            in_tunnel(&connection, tunnel, &mut draft, &registration, &fact, request).await
         }
     };
     match answer {
@@ -104,13 +110,13 @@ pub(crate) async fn exchange(
             draft.status(response.status().as_u16());
             response.map(|body| {
                 // Until the body has ended, the exchange is live and its connection not idle.
-                let hold = Box::new((registration, verdict));
+                let hold = Box::new((registration, fact));
                 Either::Right(Download::new(body, draft, limit, bounds, hold))
             })
         }
         Ok(Answer::Tunnel { upgrade, tunnel }) => {
             draft.status(StatusCode::OK.as_u16());
-            connection.verdicts.opened();
+            connection.facts.opened();
             let passing = pass(connection.clone(), draft, registration, upgrade, tunnel);
             shared.tasks.spawn(accept::until_cut(connection.cut.clone(), passing));
             Response::new(Either::Left(Full::default()))
@@ -121,10 +127,10 @@ pub(crate) async fn exchange(
 
 /// Records a refusal (stage 10) and answers with it.
 async fn refuse(connection: &Connection, mut draft: Draft, refusal: Refusal) -> Response<Outgoing> {
-    connection.verdicts.refused();
+    connection.facts.refused();
     refusal.log(draft.id());
     draft.deny(refusal.code(), refusal.rule()).await;
-    let response = refusal.response(draft.id(), connection.listener.identification.challenges());
+    let response = refusal.response(draft.id(), connection.listener.identification.challenge());
     draft.status(response.status().as_u16());
     draft.complete(refusal.closed_by());
     response.map(Either::Left)
@@ -135,14 +141,14 @@ async fn on_proxy(
     connection: &Arc<Connection>,
     draft: &mut Draft,
     registration: &Registration,
-    verdict: &HeadVerdict,
+    fact: &HeadFact,
     mut request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let shared = &connection.shared;
     connection.admit()?;
 
     // 2 parse
-    let head = Head::for_proxy(verdict, request.headers())?;
+    let head = Head::for_proxy(fact, request.headers())?;
     match &head {
         Head::Tunnel(authority) => draft.tunnel(authority),
         Head::Request { method, target } => draft.request(method, target),
@@ -162,7 +168,7 @@ async fn on_proxy(
         Head::Tunnel(authority) => {
             let upgrade = hyper::upgrade::on(&mut request);
             let tunnel = connect(connection, draft, registration, worker, authority).await?;
-            Ok(Answer::Tunnel { upgrade, tunnel })
+            Ok(Answer::Tunnel { upgrade, tunnel: Box::new(tunnel) })
         }
     }
 }
@@ -197,24 +203,17 @@ async fn forward(
     let pinned = permit.pin(&answers, &shared.own.current())?;
 
     // 7 connect, while the decision is written: not a byte follows before both are done.
-    let began = Instant::now();
     let dialling = dial(pinned, shared.limits.connect_timeout, &connection.cut);
     let (recorded, connected) = tokio::join!(draft.allow(verdict, rule.as_ref()), dialling);
     recorded?;
-    let Connected { socket, grant } = connected?;
-    draft.connected(grant.peer(), began);
+    let Connected { socket, grant, took } = connected?;
+    draft.connected(grant.peer(), took);
 
-    let standing = Standing::Request {
-        worker: worker.clone(),
-        method,
-        target: target.clone(),
-        peer: grant.peer(),
-    };
-    registration.stand(grant.rule(), grant.credentials(), standing.clone());
-    connection.still_allowed(&policy, &worker.id, &standing)?;
+    let granted = Granted { worker, method, target, grant };
+    granted.stand(connection, registration, &policy)?;
 
     let (mut origin, _) = speak_http(connection, socket).await?;
-    send(connection, draft, &worker, &target, &grant, request, &mut origin).await
+    send(connection, draft, &granted, request, &mut origin).await
 }
 
 /// Stages 2 to 9 of a request inside a tunnel that carries plain HTTP. Stages 5 to 7 were the
@@ -224,13 +223,13 @@ async fn in_tunnel(
     tunnel: &HttpTunnel,
     draft: &mut Draft,
     registration: &Registration,
-    verdict: &HeadVerdict,
+    fact: &HeadFact,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let shared = &connection.shared;
 
     // 2 parse
-    let (method, target) = Head::in_tunnel(verdict, request.headers(), &tunnel.authority)?;
+    let (method, target) = Head::in_tunnel(fact, request.headers(), &tunnel.authority)?;
     draft.request(&method, &target);
 
     // 3 identify: whoever opened the tunnel.
@@ -245,40 +244,60 @@ async fn in_tunnel(
     let permit = policy.decide(&ask, shared.clock.now());
     draft.policy(policy.revision(), began);
     let grant = permit?.over(&tunnel.grant, &shared.own.current())?;
-    draft.connected(grant.peer(), began);
+    draft.pinned(grant.peer());
     draft.allow(grant.verdict(), grant.rule()).await?;
 
-    let standing = Standing::Request {
-        worker: worker.clone(),
-        method,
-        target: target.clone(),
-        peer: grant.peer(),
-    };
-    registration.stand(grant.rule(), grant.credentials(), standing.clone());
-    connection.still_allowed(&policy, &worker.id, &standing)?;
+    let granted = Granted { worker: worker.clone(), method, target, grant };
+    granted.stand(connection, registration, &policy)?;
 
     let mut origin = tunnel.origin.lock().await;
-    send(connection, draft, worker, &target, &grant, request, &mut origin).await
+    send(connection, draft, &granted, request, &mut origin).await
+}
+
+/// A request that was decided, with the grant for the connection it may leave over.
+struct Granted {
+    worker: Arc<Worker>,
+    method: Box<str>,
+    target: Target,
+    grant: Grant,
+}
+
+impl Granted {
+    /// Enters the right in the live index first and checks it second.
+    fn stand(
+        &self,
+        connection: &Connection,
+        registration: &Registration,
+        policy: &Arc<Policy>,
+    ) -> Result<(), Refusal> {
+        let standing = self.standing();
+        registration.stand(self.grant.rule(), self.grant.credentials(), standing.clone());
+        connection.still_allowed(policy, &self.worker.id, &standing)
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::Request {
+            worker: self.worker.clone(),
+            method: self.method.clone(),
+            target: self.target.clone(),
+            peer: self.grant.peer(),
+        }
+    }
 }
 
 /// Stages 8 and 9: makes the request fit to leave, sends it, and waits for the answer's head.
 async fn send(
     connection: &Connection,
     draft: &Draft,
-    worker: &Worker,
-    target: &Target,
-    grant: &Grant,
+    granted: &Granted,
     request: Request<Incoming>,
     origin: &mut SendRequest<Upload>,
 ) -> Result<Answer, Refusal> {
     let shared = &connection.shared;
+    let Granted { worker, target, grant, .. } = granted;
     let limits = grant.limits();
     let (mut parts, body) = request.into_parts();
-    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if announced
-        .and_then(|text| text.parse().ok())
-        .is_some_and(|n: u64| n > limits.max_request_bytes)
-    {
+    if announced(&parts.headers) > Some(limits.max_request_bytes) {
         return Err(Refusal::Upload(UploadError::TooLarge));
     }
     parts.version = Version::HTTP_11;
@@ -303,12 +322,15 @@ async fn send(
     let answered = tokio::select! {
         answered = origin.send_request(ready.into_request()) => answered,
         by = bounds.exceeded(draft.meter().clone()) => {
-            // The answer has not begun, so there is a status left to say it with.
-            return Err(if by == ClosedBy::Policy { Refusal::Revoked } else { Refusal::UpstreamTimeout });
+            // The answer has not begun, so there is a status left to say it with. Where the rule
+            // has expired meanwhile, what is left of the policy says why.
+            let expired = by == ClosedBy::Policy;
+            let denied = expired.then(|| connection.still_standing(&worker.id, &granted.standing()).err());
+            return Err(denied.flatten().unwrap_or(Refusal::UpstreamTimeout));
         }
     };
     let response =
-        answered.map_err(|error| match (fault.get(), connection.verdicts.body_fault()) {
+        answered.map_err(|error| match (fault.get(), connection.facts.body_fault()) {
             (Some(UploadError::Malformed), Some(fault)) => Refusal::Head(fault),
             (Some(fault), _) => Refusal::Upload(*fault),
             (None, _) if error.is_parse() => Refusal::UpstreamProtocol,
@@ -329,11 +351,15 @@ fn judge(response: &Response<Incoming>, limit: u64) -> Result<(), Refusal> {
     {
         return Err(Refusal::UpstreamProtocol);
     }
-    let announced = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    match announced.and_then(|text| text.parse::<u64>().ok()) {
-        Some(length) if length > limit => Err(Refusal::ResponseTooLarge),
-        Some(_) | None => Ok(()),
+    if announced(response.headers()) > Some(limit) {
+        return Err(Refusal::ResponseTooLarge);
     }
+    Ok(())
+}
+
+/// The length that a message says it has.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Stages 4 to 7 of a CONNECT.
@@ -363,9 +389,8 @@ async fn connect(
     let pinned = permit.pin(&answers, &shared.own.current())?;
 
     // 7 connect
-    let began = Instant::now();
     let connected = dial(pinned, shared.limits.connect_timeout, &connection.cut).await?;
-    draft.connected(connected.grant.peer(), began);
+    draft.connected(connected.grant.peer(), connected.took);
 
     let standing = Standing::Tunnel {
         worker: worker.clone(),
@@ -384,10 +409,11 @@ async fn pass(
     mut draft: Draft,
     registration: Registration,
     upgrade: OnUpgrade,
-    tunnel: OpenTunnel,
+    tunnel: Box<OpenTunnel>,
 ) {
     let shared = connection.shared.clone();
-    let OpenTunnel { worker, authority, connected: Connected { socket: origin, grant } } = tunnel;
+    let OpenTunnel { worker, authority, connected } = *tunnel;
+    let Connected { socket: origin, grant, .. } = connected;
     let Ok(mut end) = tunnel::take_over(upgrade).await else { return leave(draft, &grant).await };
 
     let first = if grant.opaque() {
@@ -478,8 +504,9 @@ fn pass_http(
             return draft.complete(ClosedBy::Upstream);
         };
         let tunnel = HttpTunnel { worker, authority, grant, origin: Mutex::new(origin) };
-        accept::serve_tunnel(&connection, tunnel, end, origin_ended).await;
-        draft.complete(ClosedBy::Client);
+        accept::serve_tunnel(&connection, tunnel, end, origin_ended.clone()).await;
+        let by_origin = origin_ended.is_cancelled();
+        draft.complete(if by_origin { ClosedBy::Upstream } else { ClosedBy::Client });
     })
 }
 
@@ -516,3 +543,6 @@ async fn close(mut draft: Draft, refusal: Refusal) {
     draft.deny(refusal.code(), refusal.rule()).await;
     draft.complete(refusal.closed_by());
 }
+
+/// Stands for the id of an exchange that could not be recorded.
+const UNRECORDED: &str = "unrecorded";

@@ -13,12 +13,12 @@
 
 mod chunks;
 mod clock;
+mod facts;
 mod fault;
 mod fields;
 mod framing;
 mod head;
 mod read;
-mod verdicts;
 mod write;
 
 #[cfg(test)]
@@ -31,12 +31,12 @@ use tokio::time::Instant;
 
 use chunks::Chunks;
 use clock::Clock;
+use facts::{Ending, Shared};
 use framing::{After, Content};
 use head::{HeadScan, Scanned};
-use verdicts::{Ending, Shared};
 
+pub(crate) use facts::{Facts, HeadFact, PassedHead};
 pub(crate) use fault::{Fault, FaultKind};
-pub(crate) use verdicts::{HeadVerdict, PassedHead, Verdicts};
 
 /// Bounds of one connection.
 #[derive(Debug, Clone, Copy)]
@@ -53,10 +53,10 @@ pub(crate) struct GateLimits {
     pub(crate) idle_timeout: Duration,
 }
 
-/// Puts a gate before `io`. The gate is what hyper serves, the verdicts are what its service asks.
-pub(crate) fn gate<S>(io: S, limits: GateLimits) -> (Gate<S>, Verdicts) {
+/// Puts a gate before `io`. The gate is what hyper serves, the facts are what its service asks.
+pub(crate) fn gate<S>(io: S, limits: GateLimits) -> (Gate<S>, Facts) {
     let shared = Shared::default();
-    let verdicts = shared.verdicts();
+    let facts = shared.facts();
     let now = Instant::now();
     let gate = Gate {
         io,
@@ -70,7 +70,7 @@ pub(crate) fn gate<S>(io: S, limits: GateLimits) -> (Gate<S>, Verdicts) {
         clock: Clock::default(),
         limits,
     };
-    (gate, verdicts)
+    (gate, facts)
 }
 
 /// A stream whose reading side is well-formed HTTP/1 and whose writing side is untouched.
@@ -153,7 +153,7 @@ impl<S> Gate<S> {
             (After::Request, Content::Chunked) => State::Chunked(Chunks::new()),
             (After::Request, Content::None) => self.next_head(),
         };
-        self.shared.push(HeadVerdict::Passed(facts), after);
+        self.shared.push(HeadFact::Passed(facts), after);
     }
 
     fn refuse(&mut self, fault: Fault) {
@@ -175,7 +175,7 @@ impl<S> Gate<S> {
         self.inbox = BytesMut::new();
         self.answer = Answer::Due;
         self.state = State::Refused;
-        self.shared.push(HeadVerdict::Refused(fault), After::Nothing);
+        self.shared.push(HeadFact::Refused(fault), After::Nothing);
     }
 
     /// Ends a body that cannot be continued. `release` is what hyper is still to be given.

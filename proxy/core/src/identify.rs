@@ -12,7 +12,7 @@ use http::{HeaderMap, header::PROXY_AUTHORIZATION};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::settings::IdentityKind;
+use crate::{refusal::Challenge, settings::IdentityKind};
 
 /// The id of whoever a listener admits without a proof.
 const ANONYMOUS: &str = "anonymous";
@@ -90,8 +90,12 @@ impl Identification {
         Self { kinds, anonymous: Arc::new(Worker { id, labels: Default::default() }) }
     }
 
-    /// Whether a refusal should ask for credentials.
-    pub(crate) fn challenges(&self) -> bool {
+    /// Returns what a worker that was not identified should be asked for.
+    pub(crate) fn challenge(&self) -> Challenge {
+        if self.takes_token() { Challenge::Basic } else { Challenge::None }
+    }
+
+    fn takes_token(&self) -> bool {
         self.kinds.contains(&IdentityKind::Token)
     }
 
@@ -109,7 +113,7 @@ impl Identification {
                 },
                 IdentityKind::Anonymous => {
                     // A token that this listener also takes must not be passed over unread.
-                    if self.challenges() && proof(headers)?.is_some() {
+                    if self.takes_token() && proof(headers)?.is_some() {
                         continue;
                     }
                     return Ok(self.anonymous.clone());

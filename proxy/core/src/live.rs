@@ -90,11 +90,11 @@ impl Live {
     }
 
     /// Enters something that `cut` can end.
-    pub(crate) fn enter(self: &Arc<Self>, cut: &Cut, worker: Option<&WorkerId>) -> Registration {
+    pub(crate) fn enter(self: &Arc<Self>, cut: &Cut) -> Registration {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let entry = Entry {
             cut: cut.clone(),
-            worker: worker.cloned(),
+            worker: None,
             rule: None,
             credentials: Box::default(),
             standing: Standing::Nothing,
@@ -105,7 +105,7 @@ impl Live {
 
     /// Counts a connection of `worker`; `None` when it has `limit` of them already.
     pub(crate) fn seat(self: &Arc<Self>, worker: &WorkerId, limit: usize) -> Option<Seat> {
-        let mut counts = lock(&self.by_worker[self.hasher.hash_one(worker) as usize % SHARDS]);
+        let mut counts = self.counts(worker);
         let count = counts.entry(worker.clone()).or_default().clone();
         // Under the shard's lock, so that a count is never dropped between look-up and increment.
         if count.load(Ordering::Relaxed) >= limit {
@@ -144,6 +144,10 @@ impl Live {
     /// Returns how many entries there are.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    fn counts(&self, worker: &WorkerId) -> MutexGuard<'_, HashMap<WorkerId, Arc<AtomicUsize>>> {
+        lock(&self.by_worker[self.hasher.hash_one(worker) as usize % SHARDS])
     }
 
     fn shard(&self, id: u64) -> MutexGuard<'_, HashMap<u64, Entry>> {
@@ -205,8 +209,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let shard = self.live.hasher.hash_one(&self.worker) as usize % SHARDS;
-        let mut counts = lock(&self.live.by_worker[shard]);
+        let mut counts = self.live.counts(&self.worker);
         if self.count.fetch_sub(1, Ordering::Relaxed) == 1 {
             counts.remove(&self.worker);
         }
@@ -257,8 +260,9 @@ mod tests {
     fn a_cut_reaches_the_worker_named_and_nobody_else() {
         let live = Live::new();
         let (first, second) = (Cut::default(), Cut::default());
-        let _a = live.enter(&first, Some(&worker("a")));
-        let _b = live.enter(&second, Some(&worker("b")));
+        let (a, b) = (live.enter(&first), live.enter(&second));
+        a.identify(&worker("a"));
+        b.identify(&worker("b"));
 
         assert_eq!(live.cut(&Selector::Worker(worker("a")), ClosedBy::Revoked), 1);
 
@@ -277,7 +281,7 @@ mod tests {
     #[test]
     fn a_dropped_registration_leaves_nothing_behind() {
         let live = Live::new();
-        let registration = live.enter(&Cut::default(), None);
+        let registration = live.enter(&Cut::default());
         registration.identify(&worker("a"));
         assert_eq!(live.len(), 1);
         drop(registration);

@@ -7,7 +7,7 @@ use egret_policy::{Authority, Method, Scheme, Target};
 use http::HeaderMap;
 
 use crate::{
-    gate::{HeadVerdict, PassedHead},
+    gate::{HeadFact, PassedHead},
     hop,
     refusal::Refusal,
 };
@@ -23,8 +23,8 @@ pub(crate) enum Head {
 
 impl Head {
     /// Reads a head that was sent to the proxy itself: CONNECT, or a whole `http` URL.
-    pub(crate) fn for_proxy(verdict: &HeadVerdict, headers: &HeaderMap) -> Result<Self, Refusal> {
-        let head = passed(verdict)?;
+    pub(crate) fn for_proxy(fact: &HeadFact, headers: &HeaderMap) -> Result<Self, Refusal> {
+        let head = passed(fact)?;
         if head.method == "CONNECT" {
             let authority = Authority::connect(&head.target)?;
             same_authority(head.host.as_deref(), &authority, authority.port())?;
@@ -47,11 +47,11 @@ impl Head {
 
     /// Reads a head that was sent as plain HTTP into a tunnel to `tunnel`.
     pub(crate) fn in_tunnel(
-        verdict: &HeadVerdict,
+        fact: &HeadFact,
         headers: &HeaderMap,
         tunnel: &Authority,
     ) -> Result<(Box<str>, Target), Refusal> {
-        let head = passed(verdict)?;
+        let head = passed(fact)?;
         if head.method == "CONNECT" {
             return Err(Refusal::ConnectInTunnel);
         }
@@ -74,10 +74,10 @@ fn default_port(target: &Target) -> u16 {
     target.scheme().default_port().unwrap_or(target.authority().port())
 }
 
-fn passed(verdict: &HeadVerdict) -> Result<&PassedHead, Refusal> {
-    match verdict {
-        HeadVerdict::Passed(head) => Ok(head),
-        HeadVerdict::Refused(fault) => Err(Refusal::Head(*fault)),
+fn passed(fact: &HeadFact) -> Result<&PassedHead, Refusal> {
+    match fact {
+        HeadFact::Passed(head) => Ok(head),
+        HeadFact::Refused(fault) => Err(Refusal::Head(*fault)),
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use egret_policy::{Authority, Reason, Revision, RuleId, Target, Verdict, Worker};
@@ -187,19 +187,25 @@ impl Draft {
         self.line.sni = sni.map(str::to_owned);
     }
 
-    pub(crate) fn policy(&mut self, revision: Revision, took: Instant) {
+    pub(crate) fn policy(&mut self, revision: Revision, began: Instant) {
         self.line.policy = Some(revision.to_string());
-        self.line.decide_us = Some(micros(took));
+        self.line.decide_us = Some(micros(began));
     }
 
-    pub(crate) fn resolved(&mut self, addresses: &[IpAddr], took: Instant) {
+    pub(crate) fn resolved(&mut self, addresses: &[IpAddr], began: Instant) {
         self.line.addresses = Some(addresses.to_vec());
-        self.line.dns_us = Some(micros(took));
+        self.line.dns_us = Some(micros(began));
     }
 
-    pub(crate) fn connected(&mut self, peer: SocketAddr, took: Instant) {
+    /// Notes the connection that a request goes over.
+    pub(crate) fn pinned(&mut self, peer: SocketAddr) {
         self.line.pinned = Some(peer.to_string());
-        self.line.connect_us = Some(micros(took));
+    }
+
+    /// Notes a connection that was made for this exchange, and how long that took.
+    pub(crate) fn connected(&mut self, peer: SocketAddr, took: Duration) {
+        self.pinned(peer);
+        self.line.connect_us = Some(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// Writes the decision that lets the exchange go on, and returns when the kernel has it.
@@ -280,8 +286,8 @@ impl Drop for Draft {
     }
 }
 
-fn micros(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+fn micros(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// RFC 3339 with microseconds, in UTC.

@@ -64,6 +64,15 @@ pub(crate) enum Refusal {
     Internal,
 }
 
+/// What a worker that was not identified is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Challenge {
+    /// Nothing: its listener takes no credentials.
+    None,
+    /// Basic credentials (RFC 7617).
+    Basic,
+}
+
 /// How a refusal is told: one row of the table in the documentation.
 struct Told {
     status: StatusCode,
@@ -128,12 +137,12 @@ impl Refusal {
     }
 
     /// Builds the answer. `challenge` asks for credentials where identity was the fault.
-    pub(crate) fn response(&self, id: &str, challenge: bool) -> Response<Full<Bytes>> {
+    pub(crate) fn response(&self, id: &str, challenge: Challenge) -> Response<Full<Bytes>> {
         let told = self.told();
         let unidentified = matches!(self, Self::Identity(_));
-        let status = match unidentified && !challenge {
-            true => StatusCode::FORBIDDEN,
-            false => told.status,
+        let status = match challenge {
+            Challenge::None if unidentified => StatusCode::FORBIDDEN,
+            Challenge::None | Challenge::Basic => told.status,
         };
         let body = Problem {
             r#type: format!("urn:egret:{}", told.code),
@@ -160,7 +169,7 @@ impl Refusal {
             PROXY_STATUS,
             HeaderValue::from_str(&proxy_status).expect("codes and ids are visible ASCII"),
         );
-        if unidentified && challenge {
+        if unidentified && challenge == Challenge::Basic {
             headers.insert(PROXY_AUTHENTICATE, CHALLENGE);
         }
         if matches!(self, Self::Overloaded | Self::Draining) {
@@ -487,7 +496,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_code_and_the_id_stand_in_body_phrase_and_proxy_status() {
-        let response = Refusal::Identity(IdentityError::Required).response("01J", true);
+        let response = Refusal::Identity(IdentityError::Required).response("01J", Challenge::Basic);
         assert_eq!(response.status(), 407);
         assert_eq!(response.headers()[PROXY_AUTHENTICATE], CHALLENGE);
         assert_eq!(
@@ -507,14 +516,14 @@ mod tests {
 
     #[test]
     fn without_a_challenge_missing_identity_is_forbidden() {
-        let response = Refusal::Identity(IdentityError::Invalid).response("01J", false);
+        let response = Refusal::Identity(IdentityError::Invalid).response("01J", Challenge::None);
         assert_eq!(response.status(), 403);
         assert!(!response.headers().contains_key(PROXY_AUTHENTICATE));
     }
 
     #[test]
     fn overload_says_when_to_come_back() {
-        let response = Refusal::Overloaded.response("01J", true);
+        let response = Refusal::Overloaded.response("01J", Challenge::Basic);
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()[RETRY_AFTER], "5");
         assert_eq!(response.headers()[CONNECTION], "close");

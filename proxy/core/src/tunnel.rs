@@ -7,14 +7,19 @@
 use std::{
     io,
     net::Shutdown,
+    pin::Pin,
     sync::{Arc, OnceLock},
+    task::{Context, Poll},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use crate::{
     gate::Gate,
@@ -32,6 +37,41 @@ const READ_AHEAD: usize = 4 << 10;
 pub(crate) struct WorkerEnd {
     pub(crate) socket: Socket,
     pub(crate) early: BytesMut,
+}
+
+/// Read from its beginning again: the early bytes first, then what is still to come.
+impl AsyncRead for WorkerEnd {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.socket).poll_read(cx, buf);
+        }
+        let moved = self.early.len().min(buf.remaining());
+        buf.put_slice(&self.early[..moved]);
+        self.early.advance(moved);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for WorkerEnd {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
 }
 
 /// Takes the socket back from hyper once the 200 has gone out.

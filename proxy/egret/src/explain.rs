@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
-use egret_policy::{Branch, Explanation, Labels, Question, Timestamp, Worker};
+use egret_policy::{Authority, Branch, Explanation, Labels, Question, Timestamp, Worker};
 use egret_proxy::StaticWorker;
 
 use crate::{
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &cli::Explain, environment: &Environment) -> Result<Exit
     let source = policy_source(args, config.as_ref(), environment)?;
     let policy = policy::loaded(&source)?;
     let worker = worker(args, config.as_ref());
-    let url = url(args);
+    let url = url(args)?;
     let question =
         Question { worker: &worker, method: &args.method, url: &url, addresses: &args.addresses };
     let explanation = policy.explain(&question, Timestamp::now());
@@ -87,12 +87,13 @@ fn worker(args: &cli::Explain, config: Option<&Config>) -> Worker {
 }
 
 /// CONNECT names a host and a port, as on the wire: a tunnel, in which TLS is spoken.
-fn url(args: &cli::Explain) -> String {
-    if args.method == "CONNECT" && !args.url.contains("://") {
-        format!("https://{}/", args.url)
-    } else {
-        args.url.clone()
+fn url(args: &cli::Explain) -> Result<String, Failure> {
+    if args.method != "CONNECT" || args.url.contains("://") {
+        return Ok(args.url.clone());
     }
+    let authority = Authority::connect(&args.url)
+        .map_err(|source| Failure::Authority { text: args.url.clone(), source })?;
+    Ok(format!("https://{authority}/"))
 }
 
 fn drawn(explanation: &Explanation) -> String {

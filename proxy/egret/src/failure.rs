@@ -5,6 +5,8 @@
 
 use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
+use egret_policy::{TargetError, TestOutcome};
+
 use crate::{diagnostic, files::FileError, state::StateError};
 
 /// An exit code.
@@ -52,9 +54,14 @@ pub(crate) enum Failure {
     /// The problems themselves have been printed.
     #[error("{file} is not valid: {}", count(*problems, "problem"))]
     Invalid { file: String, problems: usize },
-    /// The tests themselves have been printed.
-    #[error("{file} fails its own tests: {}", count(*failed, "test"))]
-    PolicyTests { file: String, failed: usize },
+    #[error("{file} fails its own tests: {}", told(failed))]
+    PolicyTests { file: String, failed: Vec<TestOutcome> },
+    #[error("CONNECT takes a host and a port, and `{text}` is none")]
+    Authority {
+        text: String,
+        #[source]
+        source: TargetError,
+    },
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
@@ -95,6 +102,7 @@ impl Failure {
             | Self::NoHome { .. }
             | Self::LogFilter(_)
             | Self::Resolver(_) => Exit::Configuration,
+            Self::Authority { .. } => Exit::Usage,
             Self::File(error) => match error {
                 FileError::Read { source, .. } => Exit::of_io(source, Exit::Configuration),
                 FileError::Encoding { .. }
@@ -121,18 +129,25 @@ impl Failure {
     fn fix(&self) -> Option<String> {
         match self {
             Self::NoHome { variable, .. } => Some(format!("set {variable}, or use `-c FILE`")),
+            Self::Authority { .. } => Some("write `example.com:443`".to_owned()),
             Self::File(error) => error.fix(),
             Self::State(error) => error.fix(),
             Self::Exists { .. } => Some("name another directory: `egret init DIR`".to_owned()),
             Self::Resolver(_) => Some("name them: `[dns] servers = [\"127.0.0.1:53\"]`".to_owned()),
             Self::Listen { address, source } => Some(listen_fix(*address, source)),
-            Self::Invalid { .. }
-            | Self::PolicyTests { .. }
-            | Self::Write { .. }
-            | Self::LogFilter(_)
-            | Self::Record(_)
-            | Self::Start(_)
-            | Self::Output(_) => None,
+            Self::PolicyTests { .. } => {
+                Some("mend the rules or the tests; `egret check FILE` runs them".to_owned())
+            }
+            Self::LogFilter(_) => Some("write `info`, `debug` or `egret_proxy=trace`".to_owned()),
+            Self::Record(_) => Some(
+                "make the directory writable; a file that does not end in a record can be moved \
+                 away, and a new one is begun"
+                    .to_owned(),
+            ),
+            Self::Write { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("run as the owner of that directory, or name another one".to_owned())
+            }
+            Self::Invalid { .. } | Self::Write { .. } | Self::Start(_) | Self::Output(_) => None,
         }
     }
 
@@ -146,6 +161,15 @@ impl Failure {
         }
         diagnostic::print_failure(&self.to_string(), &causes, self.fix().as_deref());
     }
+}
+
+/// The tests that failed, as `check` tells them.
+fn told(failed: &[TestOutcome]) -> String {
+    let tests: Vec<_> = failed
+        .iter()
+        .map(|test| format!("test {} expected {}, got {}", test.index, test.expected, test.got))
+        .collect();
+    tests.join("; ")
 }
 
 fn listen_fix(address: SocketAddr, source: &io::Error) -> String {

@@ -25,8 +25,8 @@ pub(crate) fn for_serving(path: &Path, now: Timestamp) -> Result<Policy, Failure
         print_problems(Severity::Error, &source, &unavailable);
         return Err(Failure::Invalid { file: source.name(), problems: unavailable.len() });
     }
-    let failed = policy.run_tests(now).iter().filter(|test| !test.ok).count();
-    if failed > 0 {
+    let failed: Vec<_> = policy.run_tests(now).into_iter().filter(|test| !test.ok).collect();
+    if !failed.is_empty() {
         return Err(Failure::PolicyTests { file: source.name(), failed });
     }
     Ok(policy)

@@ -178,7 +178,7 @@ fn first_steps(policy: &Path, state: &Path, records: &Path, address: &str) -> Ve
          policy and start again"
             .to_owned(),
         format!("try:      curl -x http://{address} https://example.com/"),
-        format!("denied:   curl -x http://{address} https://example.org/"),
+        format!("denied:   curl -i -x http://{address} http://example.org/"),
     ]
 }
 

@@ -83,8 +83,8 @@ pub(crate) enum Fault {
     /// The client ended its stream inside a body.
     #[error("body is cut short")]
     BodyCutShort,
-    /// The server asks for a verdict although the gate has released no head.
-    #[error("head without a verdict")]
+    /// The service asks for a fact although the gate has released no head.
+    #[error("head without a fact")]
     Unannounced,
     /// A bound was passed.
     #[error("{what} too large")]

@@ -12,10 +12,10 @@ use http::{Method, Uri, Version};
 
 use super::{
     GateLimits,
+    facts::PassedHead,
     fault::{Fault, Part},
     fields::{FieldLines, Step, is_token, is_visible, run},
     framing::{After, Content, Framing, Line},
-    verdicts::PassedHead,
 };
 
 /// Where the scan of one head stands.

@@ -12,7 +12,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Answer, Gate, State, chunks::Piece, fault::Fault, framing::After, verdicts::Ending};
+use super::{Answer, Gate, State, chunks::Piece, facts::Ending, fault::Fault, framing::After};
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     fn poll_read(

@@ -25,7 +25,7 @@ use tokio::{
 
 use properties::drained;
 
-use super::{Fault, FaultKind, Gate, GateLimits, HeadVerdict, PassedHead, fault::Part, gate};
+use super::{Fault, FaultKind, Gate, GateLimits, HeadFact, PassedHead, fault::Part, gate};
 
 const LIMITS: GateLimits = GateLimits {
     head_bytes: 64 << 10,
@@ -40,7 +40,7 @@ const GET: &[u8] = b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n";
 /// What the service saw of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
-    verdict: HeadVerdict,
+    fact: HeadFact,
     /// What hyper made of the same head.
     method: String,
     target: String,
@@ -84,21 +84,21 @@ impl Origin {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (io, verdicts) = gate(io, LIMITS);
+        let (io, facts) = gate(io, LIMITS);
         let origin = self.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            let (origin, verdicts) = (origin.clone(), verdicts.clone());
+            let (origin, facts) = (origin.clone(), facts.clone());
             async move {
-                let verdict = verdicts.next();
+                let fact = facts.next();
                 let opens = origin.manner == Manner::Opens
-                    && matches!(verdict, HeadVerdict::Passed(_))
+                    && matches!(fact, HeadFact::Passed(_))
                     && (request.method() == "CONNECT" || request.headers().contains_key("upgrade"));
                 if opens {
-                    verdicts.opened();
-                    return Ok::<_, Infallible>(origin.open::<S>(verdict, request));
+                    facts.opened();
+                    return Ok::<_, Infallible>(origin.open::<S>(fact, request));
                 }
                 if origin.manner != Manner::Forgets {
-                    verdicts.refused();
+                    facts.refused();
                 }
                 let (parts, body) = request.into_parts();
                 tokio::time::sleep(origin.delay).await;
@@ -107,18 +107,18 @@ impl Origin {
                         let trailers = body.trailers().is_some();
                         (Ok(body.to_bytes()), trailers)
                     }
-                    Err(_) => (Err(verdicts.body_fault()), false),
+                    Err(_) => (Err(facts.body_fault()), false),
                 };
-                let status = match (&verdict, &body) {
-                    (HeadVerdict::Refused(fault), _) | (_, Err(Some(fault))) => status(*fault),
-                    (HeadVerdict::Passed(_), Err(None)) => StatusCode::INTERNAL_SERVER_ERROR,
-                    (HeadVerdict::Passed(_), Ok(_)) if parts.method == "CONNECT" => {
+                let status = match (&fact, &body) {
+                    (HeadFact::Refused(fault), _) | (_, Err(Some(fault))) => status(*fault),
+                    (HeadFact::Passed(_), Err(None)) => StatusCode::INTERNAL_SERVER_ERROR,
+                    (HeadFact::Passed(_), Ok(_)) if parts.method == "CONNECT" => {
                         StatusCode::FORBIDDEN
                     }
-                    (HeadVerdict::Passed(_), Ok(_)) => StatusCode::OK,
+                    (HeadFact::Passed(_), Ok(_)) => StatusCode::OK,
                 };
                 origin.log.lock().unwrap().seen.push(Seen {
-                    verdict,
+                    fact,
                     method: parts.method.to_string(),
                     target: parts.uri.to_string(),
                     body,
@@ -136,7 +136,7 @@ impl Origin {
         )
     }
 
-    fn open<S>(&self, verdict: HeadVerdict, mut request: Request<Incoming>) -> Response<Full<Bytes>>
+    fn open<S>(&self, fact: HeadFact, mut request: Request<Incoming>) -> Response<Full<Bytes>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -144,7 +144,7 @@ impl Origin {
         let upgrade = hyper::upgrade::on(&mut request);
         let log = self.log.clone();
         log.lock().unwrap().seen.push(Seen {
-            verdict,
+            fact,
             method: request.method().to_string(),
             target: request.uri().to_string(),
             body: Ok(Bytes::new()),

@@ -18,7 +18,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Answer, Gate, State, framing::After, verdicts::Ending};
+use super::{Answer, Gate, State, facts::Ending, framing::After};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_write(

@@ -150,3 +150,11 @@ fn targets_that_no_request_could_have_are_denied_as_malformed() {
     denied(&place, &["GET", "http://0x7f.1/"], "egress.target_malformed");
     denied(&place, &["TRACE", "http://plain.example.com/open/a"], "egress.method_not_allowed");
 }
+
+#[test]
+fn connect_takes_a_host_and_a_port() {
+    let place = place();
+    allowed(&place, &["CONNECT", "ci.example.com:443", "--worker", "ci-1"], "ci");
+    asked(&place, &["CONNECT", "plain.example.com"]).ends_with(2).says("`example.com:443`");
+    asked(&place, &["CONNECT", "user@plain.example.com:443"]).ends_with(2);
+}

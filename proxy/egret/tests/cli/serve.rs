@@ -227,7 +227,10 @@ fn a_policy_that_cannot_be_kept_is_78() {
         assert!(!place.path("state/audit").exists(), "half on: {text}");
     };
     refused(&POLICY.replace("hosts", "hsots"), "did you mean `hosts`?");
-    refused(&POLICY.replace("\"deny\"", "\"allow\""), "fails its own tests: 1 test");
+    refused(
+        &POLICY.replace("\"deny\"", "\"allow\""),
+        "fails its own tests: test 1 expected allow, got deny",
+    );
     let more = |line: &str| POLICY.replacen("[[test]]", &format!("{line}\n[[test]]"), 1);
     refused(&more("tls = \"intercept\""), "not available in this release");
     refused(&more("limits = { requests_per_minute = 5 }"), "not available in this release");

@@ -12,7 +12,7 @@ fn judge(body: &str) -> Result<String, Fault> {
     let drained = drained(&[CHUNKED, body.as_bytes()].concat());
     let released = drained.released.strip_prefix(CHUNKED).unwrap();
     let released = String::from_utf8_lossy(released).into_owned();
-    match drained.verdicts.body_fault() {
+    match drained.facts.body_fault() {
         None => Ok(released),
         Some(Fault::BodyCutShort) => Err(Fault::BodyCutShort),
         Some(fault) => {

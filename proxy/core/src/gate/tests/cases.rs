@@ -62,11 +62,9 @@ async fn every_raw_case_ends_the_same_byte_by_byte() {
 
 fn check(case: &Case, seen: &[Seen], statuses: &[u16]) {
     let id = &case.id;
-    let faults = |seen: &Seen| match (&seen.verdict, &seen.body) {
-        (HeadVerdict::Refused(fault), _) | (HeadVerdict::Passed(_), Err(Some(fault))) => {
-            Some(*fault)
-        }
-        (HeadVerdict::Passed(_), Err(None) | Ok(_)) => None,
+    let faults = |seen: &Seen| match (&seen.fact, &seen.body) {
+        (HeadFact::Refused(fault), _) | (HeadFact::Passed(_), Err(Some(fault))) => Some(*fault),
+        (HeadFact::Passed(_), Err(None) | Ok(_)) => None,
     };
     assert!(!seen.is_empty(), "{id}: the service was never asked");
     assert!(seen.iter().all(|seen| seen.body != Err(None)), "{id}: a body failed without a fault");

@@ -63,8 +63,8 @@ async fn an_upgrade_is_held_only_when_it_is_nominated_and_modern() {
         Upgrade: x\r\n\r\n";
     for head in [&not_nominated[..], with_body, old] {
         let mut gate = drained(&[head, GET].concat());
-        assert!(matches!(gate.verdicts.next(), HeadVerdict::Passed(_)));
-        assert!(matches!(gate.verdicts.next(), HeadVerdict::Passed(_)), "it was held");
+        assert!(matches!(gate.facts.next(), HeadFact::Passed(_)));
+        assert!(matches!(gate.facts.next(), HeadFact::Passed(_)), "it was held");
         assert!(gate.released.ends_with(GET));
         gate.released.clear();
     }
@@ -73,21 +73,21 @@ async fn an_upgrade_is_held_only_when_it_is_nominated_and_modern() {
 #[tokio::test]
 async fn held_bytes_are_dropped_unless_opened() {
     let early = [CONNECT, b"early"].concat();
-    let held = |told: fn(&super::super::Verdicts)| {
+    let held = |told: fn(&super::super::Facts)| {
         let drained = drained(&early);
         assert_eq!(drained.released, CONNECT);
-        drained.verdicts.next();
-        told(&drained.verdicts);
+        drained.facts.next();
+        told(&drained.facts);
         drained.gate.into_parts().1
     };
     assert_eq!(held(|_| {}), "");
-    assert_eq!(held(super::super::Verdicts::refused), "");
-    assert_eq!(held(super::super::Verdicts::opened), "early");
+    assert_eq!(held(super::super::Facts::refused), "");
+    assert_eq!(held(super::super::Facts::opened), "early");
     // An upgrade too is held until it has been answered.
     assert_eq!(drained(&[UPGRADE, GET].concat()).released, UPGRADE);
     // Nobody has taken the verdict yet, so the word was about something else.
     let drained = drained(&early);
-    drained.verdicts.opened();
+    drained.facts.opened();
     assert_eq!(drained.gate.into_parts().1, "");
 }
 

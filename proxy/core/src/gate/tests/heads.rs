@@ -5,9 +5,9 @@ use super::*;
 /// Each head goes through once: `Ok` when it was passed, and then hyper was given it whole.
 fn judge(head: &str) -> Result<PassedHead, Fault> {
     let drained = drained(head.as_bytes());
-    match drained.verdicts.next() {
-        HeadVerdict::Passed(passed) => Ok(passed),
-        HeadVerdict::Refused(fault) => {
+    match drained.facts.next() {
+        HeadFact::Passed(passed) => Ok(passed),
+        HeadFact::Refused(fault) => {
             assert!(drained.released.starts_with(b"GET http://refused.invalid/ HTTP/1."));
             Err(fault)
         }

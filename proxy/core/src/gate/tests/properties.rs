@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use tokio::io::ReadBuf;
 
 use super::{
-    super::{Verdicts, read::READ_BYTES},
+    super::{Facts, read::READ_BYTES},
     *,
 };
 
@@ -39,7 +39,7 @@ impl AsyncRead for Pieces {
 /// A gate that has been read until it gives no more.
 pub(super) struct Drained {
     pub(super) gate: Gate<Pieces>,
-    pub(super) verdicts: Verdicts,
+    pub(super) facts: Facts,
     pub(super) released: Vec<u8>,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn drained(bytes: &[u8]) -> Drained {
 
 fn drain(pieces: Vec<Vec<u8>>, room: usize) -> Drained {
     let pieces = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
-    let (mut gate, verdicts) = gate(Pieces(pieces), LIMITS);
+    let (mut gate, facts) = gate(Pieces(pieces), LIMITS);
     let mut released = Vec::new();
     let mut room = vec![0; room];
     let cx = &mut Context::from_waker(Waker::noop());
@@ -60,19 +60,19 @@ fn drain(pieces: Vec<Vec<u8>>, room: usize) -> Drained {
         assert!(gate.inbox.len() <= LIMITS.head_bytes + READ_BYTES, "the inbox is not bounded");
         match read {
             Poll::Ready(Ok(())) if !buf.filled().is_empty() => released.extend(buf.filled()),
-            Poll::Ready(Ok(())) | Poll::Pending => return Drained { gate, verdicts, released },
+            Poll::Ready(Ok(())) | Poll::Pending => return Drained { gate, facts, released },
             Poll::Ready(Err(error)) => panic!("{error}"),
         }
     }
 }
 
 impl Drained {
-    fn facts(&self) -> (Vec<HeadVerdict>, Option<Fault>) {
-        let verdicts = std::iter::from_fn(|| match self.verdicts.next() {
-            HeadVerdict::Refused(Fault::Unannounced) => None,
-            verdict @ (HeadVerdict::Passed(_) | HeadVerdict::Refused(_)) => Some(verdict),
+    fn facts(&self) -> (Vec<HeadFact>, Option<Fault>) {
+        let facts = std::iter::from_fn(|| match self.facts.next() {
+            HeadFact::Refused(Fault::Unannounced) => None,
+            verdict @ (HeadFact::Passed(_) | HeadFact::Refused(_)) => Some(verdict),
         });
-        (verdicts.collect(), self.verdicts.body_fault())
+        (facts.collect(), self.facts.body_fault())
     }
 }
 
@@ -181,8 +181,8 @@ proptest! {
         let drained = drained(&[&sent, bad, &tail].concat());
         let stand_in = drained.released.strip_prefix(&clean[..]);
         prop_assert!(stand_in.is_some_and(|stand_in| stand_in.starts_with(b"GET http://refused.invalid/ ")));
-        let (verdicts, fault) = drained.facts();
-        prop_assert!(matches!(verdicts.last(), Some(HeadVerdict::Refused(_))));
+        let (facts, fault) = drained.facts();
+        prop_assert!(matches!(facts.last(), Some(HeadFact::Refused(_))));
         prop_assert_eq!(fault, None);
     }
 
@@ -192,13 +192,13 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
         let origin = Origin::new(Manner::Refuses);
         let reply = runtime.block_on(exchange(&origin, [&bytes[..]]));
-        let (verdicts, fault) = drained(&bytes).facts();
+        let (facts, fault) = drained(&bytes).facts();
         let seen = origin.seen();
         prop_assert_eq!(statuses(&reply).len(), seen.len());
-        prop_assert_eq!(seen.iter().map(|seen| seen.verdict.clone()).collect::<Vec<_>>(), verdicts);
+        prop_assert_eq!(seen.iter().map(|seen| seen.fact.clone()).collect::<Vec<_>>(), facts);
         prop_assert_eq!(seen.iter().find_map(|seen| seen.body.clone().err().flatten()), fault);
         for seen in seen {
-            if let HeadVerdict::Passed(head) = seen.verdict {
+            if let HeadFact::Passed(head) = seen.fact {
                 prop_assert_eq!(seen.method, head.method);
                 prop_assert!(head.target.starts_with(seen.target.trim_end_matches('/')));
             }

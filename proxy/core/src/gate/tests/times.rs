@@ -52,8 +52,8 @@ async fn a_head_that_is_not_finished_in_time_is_answered() {
         assert_eq!(statuses(&silent.reply).last(), Some(&408));
         assert_eq!((silent.took.as_secs(), silent.lingered.as_secs()), (seconds, 2));
         assert_eq!(
-            silent.origin.seen().last().map(|seen| seen.verdict.clone()),
-            Some(HeadVerdict::Refused(Fault::Timeout))
+            silent.origin.seen().last().map(|seen| seen.fact.clone()),
+            Some(HeadFact::Refused(Fault::Timeout))
         );
     }
 }

@@ -1,6 +1,6 @@
 //! The facts that travel beside the bytes, from the gate to the service and back.
 //!
-//! The gate queues one verdict per head that it hands to hyper; the service takes one per call, so
+//! The gate queues one fact per head that it hands to hyper; the service takes one per call, so
 //! both stay in order however far hyper reads ahead. Back goes how a CONNECT or an upgrade ends.
 //! One gate and one service share this; the lock is never held across anything that waits.
 
@@ -15,13 +15,13 @@ use super::{fault::Fault, framing::After};
 
 /// The service's end of a gate.
 #[derive(Debug, Clone)]
-pub(crate) struct Verdicts {
+pub(crate) struct Facts {
     shared: Shared,
 }
 
 /// What the gate says about one head.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum HeadVerdict {
+pub(crate) enum HeadFact {
     /// The head is well formed, and hyper has been given it.
     Passed(PassedHead),
     /// The head is not; hyper has been given a harmless one in its place.
@@ -41,18 +41,18 @@ pub(crate) struct PassedHead {
     pub(crate) host: Option<String>,
 }
 
-impl Verdicts {
-    /// Takes the verdict on the head that hyper has just delivered. To be called once per call of
+impl Facts {
+    /// Takes the fact on the head that hyper has just delivered. To be called once per call of
     /// the service; a call without a head is refused.
-    pub(crate) fn next(&self) -> HeadVerdict {
+    pub(crate) fn next(&self) -> HeadFact {
         let mut state = self.shared.lock();
         match state.queue.pop_front() {
-            Some((verdict, After::Request)) => verdict,
-            Some((verdict, After::Tunnel | After::Upgrade | After::Nothing)) => {
+            Some((fact, After::Request)) => fact,
+            Some((fact, After::Tunnel | After::Upgrade | After::Nothing)) => {
                 state.ending = Ending::Awaited;
-                verdict
+                fact
             }
-            None => HeadVerdict::Refused(Fault::Unannounced),
+            None => HeadFact::Refused(Fault::Unannounced),
         }
     }
 
@@ -89,7 +89,7 @@ pub(super) struct Shared(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<(HeadVerdict, After)>,
+    queue: VecDeque<(HeadFact, After)>,
     ending: Ending,
     body_fault: Option<Fault>,
 }
@@ -97,7 +97,7 @@ struct State {
 /// How the exchange ends at which the gate has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Ending {
-    /// The service has not taken the verdict yet.
+    /// The service has not taken the fact yet.
     #[default]
     Unknown,
     /// The service has it, and has not said how it ends.
@@ -109,17 +109,17 @@ pub(super) enum Ending {
 }
 
 impl Shared {
-    pub(super) fn verdicts(&self) -> Verdicts {
-        Verdicts { shared: self.clone() }
+    pub(super) fn facts(&self) -> Facts {
+        Facts { shared: self.clone() }
     }
 
-    /// Queues a verdict. One that stops the gate forgets how the last such exchange ended.
-    pub(super) fn push(&self, verdict: HeadVerdict, after: After) {
+    /// Queues a fact. One that stops the gate forgets how the last such exchange ended.
+    pub(super) fn push(&self, fact: HeadFact, after: After) {
         let mut state = self.lock();
         if after != After::Request {
             state.ending = Ending::Unknown;
         }
-        state.queue.push_back((verdict, after));
+        state.queue.push_back((fact, after));
     }
 
     pub(super) fn fail_body(&self, fault: Fault) {
