@@ -336,12 +336,12 @@ async fn send(
             (None, _) if error.is_parse() => Refusal::UpstreamProtocol,
             (None, _) => Refusal::UpstreamReset,
         })?;
-    judge(&response, limits.max_response_bytes)?;
+    judge(&response, &granted.method, limits.max_response_bytes)?;
     Ok(Answer::Response { response, limit: limits.max_response_bytes, bounds })
 }
 
 /// Refuses answers that must not be passed on.
-fn judge(response: &Response<Incoming>, limit: u64) -> Result<(), Refusal> {
+fn judge(response: &Response<Incoming>, method: &str, limit: u64) -> Result<(), Refusal> {
     let status = response.status();
     // 101: nothing that leaves asks for another protocol. 407: a worker would answer it with the
     // credentials it has for this proxy (RFC 9110, section 11.7).
@@ -351,7 +351,9 @@ fn judge(response: &Response<Incoming>, limit: u64) -> Result<(), Refusal> {
     {
         return Err(Refusal::UpstreamProtocol);
     }
-    if announced(response.headers()) > Some(limit) {
+    // These say how long a body would be that they do not have (RFC 9110, section 8.6).
+    let bodiless = method == "HEAD" || status == StatusCode::NOT_MODIFIED;
+    if !bodiless && announced(response.headers()) > Some(limit) {
         return Err(Refusal::ResponseTooLarge);
     }
     Ok(())

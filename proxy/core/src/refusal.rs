@@ -126,7 +126,7 @@ impl Refusal {
         } else if let Self::Internal = self {
             tracing::error!(id, "a target that was passed cannot be sent");
         } else if let Self::Overloaded = self {
-            tracing::warn!(id, "no slot or descriptor is left");
+            tracing::debug!(id, "no slot or descriptor is left");
         }
     }
 

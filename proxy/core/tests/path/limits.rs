@@ -60,6 +60,9 @@ fn response_too_large(stage: &Stage) {
     let announced = answer("Content-Length: 1001\r\n", 1001);
     assert_eq!(announced.status(), 502);
     assert!(announced.reason().starts_with("egress.response_too_large "));
+    let head = "HEAD http://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
+    let bodiless = scene.client.request(head.as_bytes()).unwrap();
+    assert_eq!(bodiless.status(), 200, "a length without a body is within every limit");
     let pieces = ["HTTP/1.1 200 OK\r\n\r\n", &"x".repeat(500), &"x".repeat(501)];
     let answer = Answer::pieces(pieces, Duration::from_millis(100));
     stage.origin.reset(Plan::good(&stage.pki).unwrap().answering(answer));
