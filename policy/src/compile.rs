@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::canonical;
+use crate::credential::Credential;
+use crate::host::HostName;
 use crate::index::{Index, IndexBuilder};
 use crate::permit::Ground;
 use crate::policy::{Loaded, Need, NeedKind, Policy};
-use crate::rule::Lends;
+use crate::rule::{CredentialId, Effect, Lends};
 use crate::source::{Document, Report, Span, Table};
 
 use self::defaults::StatedDefaults;
@@ -69,8 +71,10 @@ fn compile(root: &Table<'_>, report: &Report<'_>) -> Option<Policy> {
 
     let credentials: Box<[_]> =
         credentials.credentials.into_iter().map(|stated| stated.credential).collect();
+    let by_id: BTreeMap<_, _> =
+        credentials.iter().enumerate().map(|(at, one)| (&one.id, (at, one))).collect();
     for draft in &mut drafts {
-        draft.rule.lends = lends(draft, &credentials);
+        draft.rule.lends = lends(draft, &by_id);
     }
     let needs = needs(&drafts, &defaults, report);
     let StatedDefaults { mode, defaults, .. } = defaults;
@@ -122,23 +126,28 @@ fn index(drafts: &[Draft]) -> Index {
     builder.build()
 }
 
-/// Where a rule's hosts and the hosts of its credentials meet.
-fn lends(draft: &Draft, credentials: &[crate::Credential]) -> Box<[Lends]> {
-    let named: Vec<_> = credentials
-        .iter()
-        .filter(|credential| draft.credentials.iter().any(|id| id.value == credential.id))
-        .collect();
-    let mut meetings: Vec<Lends> = Vec::new();
-    for (host, port) in named.iter().flat_map(|credential| credential.hosts.iter()) {
-        let known = meetings.iter().any(|lends| lends.host == *host && lends.port == *port);
-        if known || !draft.names(host) || !draft.rule.ports.contain(*port) {
-            continue;
+/// Where a rule's hosts and the hosts of its credentials meet, in order; the credentials of each
+/// place in the order of the file.
+fn lends(
+    draft: &Draft,
+    credentials: &BTreeMap<&CredentialId, (usize, &Credential)>,
+) -> Box<[Lends]> {
+    let named: BTreeMap<usize, &Credential> =
+        draft.credentials.iter().filter_map(|id| credentials.get(&id.value).copied()).collect();
+    let mut meetings: BTreeMap<(&HostName, u16), Vec<CredentialId>> = BTreeMap::new();
+    for credential in named.values() {
+        for (host, port) in &credential.hosts {
+            if draft.names(host) && draft.rule.ports.contain(*port) {
+                meetings.entry((host, *port)).or_default().push(credential.id.clone());
+            }
         }
-        let goes = named.iter().filter(|credential| credential.goes_to(host, *port));
-        let credentials = goes.map(|credential| credential.id.clone()).collect();
-        meetings.push(Lends { host: host.clone(), port: *port, credentials });
     }
-    meetings.into()
+    let meetings = meetings.into_iter().map(|((host, port), credentials)| Lends {
+        host: host.clone(),
+        port,
+        credentials: credentials.into(),
+    });
+    meetings.collect()
 }
 
 fn needs(drafts: &[Draft], defaults: &StatedDefaults, report: &Report<'_>) -> Vec<Need> {
@@ -149,7 +158,7 @@ fn needs(drafts: &[Draft], defaults: &StatedDefaults, report: &Report<'_>) -> Ve
             let (line, column) = report.position(span.start);
             needs.push(Need { kind, rule: draft.rule.id.clone(), span, line, column });
         };
-        if draft.rule.intercepts() {
+        if draft.rule.effect == Effect::Allow && draft.rule.intercepts() {
             need(NeedKind::Interception, draft.tls_span.as_ref().or(defaults.tls_span.as_ref()));
         }
         if let Some(first) = draft.credentials.first() {

@@ -21,6 +21,7 @@ mod template;
 pub struct Credential {
     pub(crate) id: CredentialId,
     pub(crate) secret: SecretReference,
+    /// In order, so that one can be found among many.
     pub(crate) hosts: Box<[(HostName, u16)]>,
     pub(crate) inject: Inject,
     pub(crate) required: bool,
@@ -38,7 +39,7 @@ impl Credential {
         &self.secret
     }
 
-    /// Returns the only hosts and ports that the secret may go to, over TLS.
+    /// Returns the only hosts and ports that the secret may go to, over TLS, in their order.
     pub fn hosts(&self) -> &[(HostName, u16)] {
         &self.hosts
     }
@@ -59,7 +60,7 @@ impl Credential {
     }
 
     pub(crate) fn goes_to(&self, host: &HostName, port: u16) -> bool {
-        self.hosts.iter().any(|(own, own_port)| own == host && *own_port == port)
+        self.hosts.binary_search_by(|(own, own_port)| (own, *own_port).cmp(&(host, port))).is_ok()
     }
 }
 
@@ -227,13 +228,62 @@ pub enum Place {
     Query(Box<str>),
 }
 
+/// How two credentials would spoil each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clash {
+    /// Both write a place whole.
+    BothWrite,
+    /// This one writes the place whole that the other one's placeholder is looked for in.
+    Overwrites,
+    /// The other way round.
+    OtherOverwrites,
+    /// One placeholder contains the other.
+    Nested,
+}
+
 impl Inject {
-    /// Returns the places that are written; two credentials of one request must not share any.
-    pub(crate) fn places(&self) -> Vec<Place> {
+    /// Returns how two credentials of one request would spoil each other, and where.
+    pub(crate) fn clash(&self, other: &Self) -> Option<(Clash, Place)> {
+        let (ours, theirs) = (self.places(), other.places());
+        let both = |one: &[Place], other: &[Place]| one.iter().find(|p| other.contains(p)).cloned();
+        if let Some(place) = both(&ours, &theirs) {
+            return Some((Clash::BothWrite, place));
+        }
+        if let Some(place) = both(self.searched(), &theirs) {
+            return Some((Clash::OtherOverwrites, place));
+        }
+        if let Some(place) = both(other.searched(), &ours) {
+            return Some((Clash::Overwrites, place));
+        }
+        let (
+            Self::Placeholder { placeholder: our, places: ours },
+            Self::Placeholder { placeholder: their, places: theirs },
+        ) = (self, other)
+        else {
+            return None;
+        };
+        let nested = our.contains(&**their) || their.contains(&**our);
+        Some((Clash::Nested, both(ours, theirs).filter(|_| nested)?))
+    }
+
+    /// Returns the places where a placeholder is looked for.
+    fn searched(&self) -> &[Place] {
+        match self {
+            Self::Placeholder { places, .. } => places,
+            Self::Header { .. }
+            | Self::Basic { .. }
+            | Self::Query { .. }
+            | Self::Sigv4 { .. }
+            | Self::Oauth2 { .. } => &[],
+        }
+    }
+
+    /// Returns the places that are written whole.
+    fn places(&self) -> Vec<Place> {
         match self {
             Self::Header { name, .. } => vec![Place::Header(name.clone())],
             Self::Query { key, .. } => vec![Place::Query(key.clone())],
-            // A placeholder replaces itself only, so several may share a field.
+            // A placeholder replaces itself only, so several that differ may share a field.
             Self::Placeholder { .. } => vec![],
             Self::Basic { .. } | Self::Sigv4 { .. } | Self::Oauth2 { .. } => {
                 vec![Place::Header("authorization".into())]

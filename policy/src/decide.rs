@@ -2,7 +2,8 @@
 //!
 //! Any matching deny wins, else the first matching allow in the order of the file; what no rule
 //! matched is denied with the furthest that any allow for this worker came, or let through in
-//! report mode. Nothing is allocated. Names and literals of metadata services are refused here,
+//! report mode. Nothing is allocated, but for a tunnel that several allows may turn out to be for;
+//! it holds all of them, since an allow may expire or not reach the addresses. Names and literals of metadata services are refused here,
 //! before anything is looked up, whatever the rules say.
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::address::{is_metadata, metadata_name};
 use crate::denial::{Denial, DenialDetail};
 use crate::host::Host;
 use crate::path;
-use crate::permit::{Candidates, Permit, Right, TunnelPermit};
+use crate::permit::{Candidate, Candidates, Permit, Right, TunnelPermit};
 use crate::policy::{Mode, Policy};
 use crate::reason::Reason;
 use crate::rule::{Asked, Effect, Miss, Rule, RuleId};
@@ -49,12 +50,14 @@ impl Policy {
         let request = Some((method.as_str(), path));
         let asked = Asked { worker, scheme: target.scheme(), port, request, now };
         let mut tally = Tally::default();
-        let mut strict = false;
+        let (mut strict, mut judged) = (false, false);
         self.index.visit(host, |list| {
             for at in list {
                 let rule = self.rule(*at);
+                let miss = rule.miss(&asked);
                 strict |= rule.paths.are_listed();
-                tally.count(*at, rule.effect, rule.miss(&asked));
+                judged |= rule.judges_requests() && !miss.is_some_and(Miss::is_absence);
+                tally.count(*at, rule.effect, miss);
             }
         });
         if strict && let Err(fault) = path::check(path) {
@@ -69,6 +72,7 @@ impl Policy {
             port,
             scheme: target.scheme(),
             right,
+            judged,
         })
     }
 
@@ -80,8 +84,8 @@ impl Policy {
     ) -> Result<TunnelPermit, Denial> {
         let TunnelAsk { worker, authority } = *ask;
         let (host, port) = (authority.host(), authority.port());
-        let candidates = self.candidates(&self.tallies(ask, now))?;
-        let by_rule = candidates.all().into_iter().find_map(|found| found.as_ref().ok()?.id());
+        let candidates = self.candidates(self.tallies(ask, now))?;
+        let by_rule = candidates.all().into_iter().find_map(|found| found.right().ok()?.id());
         refuse_metadata(host, by_rule)?;
         Ok(TunnelPermit {
             ground: self.ground.clone(),
@@ -92,9 +96,15 @@ impl Policy {
         })
     }
 
-    /// How far the rules came for a tunnel of which the protocol is known.
-    pub(crate) fn furthest(&self, ask: &TunnelAsk<'_>, scheme: Scheme, now: Timestamp) -> Reason {
-        self.tallies(ask, now).of(scheme).reason()
+    /// Why a tunnel is refused of which the protocol is known.
+    pub(crate) fn refusal_of(
+        &self,
+        ask: &TunnelAsk<'_>,
+        scheme: Scheme,
+        now: Timestamp,
+    ) -> Option<Denial> {
+        let mut tallies = self.tallies(ask, now);
+        self.candidate(scheme, tallies.of(scheme)).right().err().cloned()
     }
 
     fn tallies(&self, ask: &TunnelAsk<'_>, now: Timestamp) -> Tallies {
@@ -116,48 +126,61 @@ impl Policy {
         match (tally.deny, tally.allow) {
             (Some(at), _) => Err(Denial::by(&self.rule(at).id)),
             (None, Some(at)) => Ok(Right::Rule(self.rule(at).clone())),
-            (None, None) => match self.mode {
-                Mode::Enforce => Err(Denial::new(tally.reason())),
-                Mode::Report => Ok(Right::Reported(tally.reason())),
-            },
+            (None, None) => self.without(tally),
         }
     }
 
-    fn candidates(&self, tallies: &Tallies) -> Result<Candidates, Denial> {
+    /// The outcome as if no allow matched.
+    fn without(&self, tally: &Tally) -> Result<Right, Denial> {
+        match self.mode {
+            Mode::Enforce => Err(Denial::new(tally.reason())),
+            Mode::Report => Ok(Right::Reported(tally.reason())),
+        }
+    }
+
+    fn candidates(&self, mut tallies: Tallies) -> Result<Candidates, Denial> {
         let furthest = tallies.reason();
-        let tcp = self.unseen(&tallies.tcp).map_err(of_protocol);
-        let tcp = tcp.map(|right| match right {
-            Right::Rule(_) => right,
-            Right::Reported(_) => Right::Reported(Reason::ProtocolNotAllowed),
-        });
-        let https = self.unseen(&tallies.https);
-        let http = self.outcome(&tallies.http);
+        let (beating, first_deny) = (tallies.beating_deny(), tallies.first_deny());
+        let https = self.candidate(Scheme::Https, &mut tallies.https);
+        let http = self.candidate(Scheme::Http, &mut tallies.http);
+        let mut tcp = self.candidate(Scheme::Tcp, &mut tallies.tcp);
+        if https.has_rule() || http.has_rule() {
+            // The tunnel opens for those, so only its first bytes show that they are not meant.
+            tcp.call_unmatched(Reason::ProtocolNotAllowed);
+        }
         let candidates = Candidates { https, http, tcp, furthest };
         if !candidates.are_none() {
             return Ok(candidates);
         }
-        match [&tallies.https, &tallies.http, &tallies.tcp].iter().filter_map(|t| t.deny).min() {
-            Some(at) => Err(Denial::by(&self.rule(at).id)),
-            None => Err(Denial::new(furthest)),
-        }
+        // A deny is to blame if it beat an allow, or if each protocol has one; another only denies
+        // what nothing allowed anyway.
+        let each = candidates.all().iter().all(|candidate| candidate.is_denied_by_rule());
+        Err(match beating.or(first_deny.filter(|_| each)) {
+            Some(at) => Denial::by(&self.rule(at).id),
+            None => Denial::new(furthest),
+        })
     }
 
-    /// The outcome for what passes unseen. A deny on methods or paths cannot be judged there; no
-    /// allow overlaps it (that is a load error), and report mode does not soften it.
-    fn unseen(&self, tally: &Tally) -> Result<Right, Denial> {
-        match (self.outcome(tally)?, tally.unseen_deny) {
+    fn candidate(&self, scheme: Scheme, tally: &mut TunnelTally) -> Candidate {
+        tally.sort();
+        let TunnelTally { tally, others } = &*tally;
+        // A deny on methods or paths cannot be judged where nothing is seen; no allow overlaps it
+        // (that is a load error), and report mode does not soften it.
+        let unseen = match scheme {
+            Scheme::Https | Scheme::Tcp => tally.unseen_deny,
+            Scheme::Http => None,
+        };
+        let denied_unseen = |right| match (right, unseen) {
             (Right::Reported(_), Some(at)) => Err(Denial::by(&self.rule(at).id)),
             (right, _) => Ok(right),
-        }
+        };
+        let later = match tally.deny {
+            Some(_) => Vec::new(),
+            None => others.iter().map(|at| self.rule(*at).clone()).collect(),
+        };
+        let right = self.outcome(tally).and_then(denied_unseen);
+        Candidate::new(right, later, self.without(tally).and_then(denied_unseen))
     }
-}
-
-/// A protocol that no rule has is called so, once the first bytes have shown it.
-fn of_protocol(denial: Denial) -> Denial {
-    if denial.reason == Reason::RuleDenied {
-        return denial;
-    }
-    Denial::new(Reason::ProtocolNotAllowed)
 }
 
 /// Metadata services and this machine are never reached, so their names are never looked up.
@@ -193,31 +216,58 @@ impl Tally {
             (Effect::Allow, None) => first(&mut self.allow, at),
             // A deny that does not match says nothing about what is allowed.
             (Effect::Deny, Some(_)) => {}
-            (Effect::Allow, Some(Miss::Workers | Miss::Expired)) => {}
+            (Effect::Allow, Some(miss)) if miss.is_absence() => {}
             (Effect::Allow, miss) => self.furthest = self.furthest.max(miss),
         }
     }
 
-    /// Why nothing matched.
     fn reason(&self) -> Reason {
-        match self.furthest {
-            None | Some(Miss::Workers | Miss::Expired) => Reason::HostNotAllowed,
-            Some(Miss::Scheme) => Reason::SchemeNotAllowed,
-            Some(Miss::Port) => Reason::PortNotAllowed,
-            Some(Miss::Method) => Reason::MethodNotAllowed,
-            Some(Miss::Path) => Reason::PathNotAllowed,
+        unmatched(self.furthest)
+    }
+}
+
+/// Why nothing matched, if the allows came so far.
+fn unmatched(furthest: Option<Miss>) -> Reason {
+    match furthest {
+        None | Some(Miss::Workers | Miss::Expired) => Reason::HostNotAllowed,
+        Some(Miss::Scheme) => Reason::SchemeNotAllowed,
+        Some(Miss::Port) => Reason::PortNotAllowed,
+        Some(Miss::Method) => Reason::MethodNotAllowed,
+        Some(Miss::Path) => Reason::PathNotAllowed,
+    }
+}
+
+/// What the rules of a host say about one protocol of a tunnel.
+#[derive(Debug, Default)]
+struct TunnelTally {
+    tally: Tally,
+    /// The allows that match beside the first, in any order; a rule may be in it twice.
+    others: Vec<u32>,
+}
+
+impl TunnelTally {
+    fn allow(&mut self, at: u32) {
+        if let Some(known) = self.tally.allow
+            && known != at
+        {
+            self.others.push(known.max(at));
         }
+        first(&mut self.tally.allow, at);
+    }
+
+    /// Puts the others in the order of the file, each once.
+    fn sort(&mut self) {
+        self.others.sort_unstable();
+        self.others.dedup();
     }
 }
 
 /// What the rules of a host say about each protocol.
 #[derive(Debug, Default)]
 struct Tallies {
-    https: Tally,
-    http: Tally,
-    tcp: Tally,
-    /// Whether an allow for this worker names the host.
-    named: bool,
+    https: TunnelTally,
+    http: TunnelTally,
+    tcp: TunnelTally,
 }
 
 impl Tallies {
@@ -225,19 +275,19 @@ impl Tallies {
         if rule.absent(worker, now).is_some() {
             return;
         }
-        self.named |= rule.effect == Effect::Allow;
         for scheme in [Scheme::Https, Scheme::Http, Scheme::Tcp] {
-            let tally = self.of(scheme);
-            let miss = rule.misses_tunnel(scheme, port);
-            if miss.is_none() && rule.effect == Effect::Deny && rule.judges_requests() {
-                first(&mut tally.unseen_deny, at);
-            } else {
-                tally.count(at, rule.effect, miss);
+            let found = self.of(scheme);
+            match (rule.effect, rule.misses_tunnel(scheme, port)) {
+                (Effect::Deny, None) if rule.judges_requests() => {
+                    first(&mut found.tally.unseen_deny, at);
+                }
+                (Effect::Allow, None) => found.allow(at),
+                (effect, miss) => found.tally.count(at, effect, miss),
             }
         }
     }
 
-    fn of(&mut self, scheme: Scheme) -> &mut Tally {
+    fn of(&mut self, scheme: Scheme) -> &mut TunnelTally {
         match scheme {
             Scheme::Https => &mut self.https,
             Scheme::Http => &mut self.http,
@@ -245,9 +295,23 @@ impl Tallies {
         }
     }
 
-    /// How far the rules came, with no protocol known: to the host, then to the port.
+    fn all(&self) -> [&Tally; 3] {
+        [&self.https.tally, &self.http.tally, &self.tcp.tally]
+    }
+
+    /// How far the rules came, with no protocol known: the furthest for any.
     fn reason(&self) -> Reason {
-        if self.named { Reason::PortNotAllowed } else { Reason::HostNotAllowed }
+        unmatched(self.all().into_iter().filter_map(|tally| tally.furthest).max())
+    }
+
+    fn first_deny(&self) -> Option<u32> {
+        self.all().into_iter().filter_map(|tally| tally.deny).min()
+    }
+
+    /// The first deny that beat an allow of its protocol.
+    fn beating_deny(&self) -> Option<u32> {
+        let beaten = |tally: &&Tally| tally.allow.is_some();
+        self.all().into_iter().filter(beaten).filter_map(|tally| tally.deny).min()
     }
 }
 

@@ -130,23 +130,24 @@ impl Policy {
         now: Timestamp,
     ) -> Result<Let, Denial> {
         let ask = TunnelAsk { worker: question.worker, authority };
+        // At CONNECT the protocol is not known; here it is, and what becomes of the others is no
+        // part of the answer.
         let permit = self.decide_tunnel(&ask, now).map_err(|denial| match denial.reason {
-            // At CONNECT the protocol is not known; here it is, and comes before the port.
-            Reason::HostNotAllowed | Reason::PortNotAllowed => {
-                Denial::new(self.furthest(&ask, scheme, now))
-            }
+            Reason::AddressForbidden => denial,
             Reason::Allowed
+            | Reason::HostNotAllowed
             | Reason::SchemeNotAllowed
+            | Reason::PortNotAllowed
             | Reason::MethodNotAllowed
             | Reason::PathNotAllowed
             | Reason::RuleDenied
-            | Reason::AddressForbidden
             | Reason::HostMismatch
             | Reason::SniMismatch
             | Reason::EchRefused
             | Reason::ProtocolNotAllowed
-            | Reason::TargetMalformed => denial,
+            | Reason::TargetMalformed => self.refusal_of(&ask, scheme, now).unwrap_or(denial),
         })?;
+        permit.candidates.of(scheme).right().map_err(Denial::clone)?;
         let grant = grant(permit, answers(question), authority)?;
         let passage = select(&grant, scheme, now)?;
         Ok(Let {
@@ -169,7 +170,10 @@ fn grant(
             let first = pinned.addresses()[0];
             pinned.reached(first)
         }
-        None => Ok(TunnelGrant::new(permit, SocketAddr::new([0; 4].into(), authority.port()))),
+        None => {
+            let stand_in = SocketAddr::new([0; 4].into(), authority.port());
+            Ok(TunnelGrant::new(permit, [stand_in].into(), stand_in))
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::address::OwnAddresses;
 use crate::denial::{Denial, DenialDetail, SniFault};
 use crate::host::Host;
 use crate::limits::RuleLimits;
-use crate::permit::{Ground, Permit, Right, TunnelPermit};
+use crate::permit::{Candidates, Ground, Permit, Right, TunnelPermit};
 use crate::policy::Revision;
 use crate::reason::{Reason, Verdict};
 use crate::rule::{CredentialId, Ech, Rule, RuleId, SniDemand};
@@ -67,10 +67,10 @@ impl Grant {
         }
     }
 
-    /// Whether method-override fields are to be removed: the rule judged method or path, and they
-    /// would change what was judged.
+    /// Whether method-override fields are to be removed: some rule, an allow or a deny, judged
+    /// method or path, and they would change what was judged.
     pub fn strips_method_override(&self) -> bool {
-        self.permit.right.rule().is_some_and(|rule| rule.judges_requests())
+        self.permit.judged
     }
 
     /// Returns the peer of the connection.
@@ -86,7 +86,8 @@ impl Grant {
 
 impl Permit {
     /// Binds the permit to the connection of the tunnel that the request came through: the same
-    /// worker, host and port, and an address that this permit's own rule may reach.
+    /// worker, host and port, and addresses that this permit's own rule may reach: all that the
+    /// tunnel was pinned to, as for a request of its own.
     pub fn over(self, tunnel: &TunnelGrant, own: &OwnAddresses) -> Result<Grant, Denial> {
         let same = self.worker == *tunnel.worker()
             && self.host == *tunnel.host()
@@ -94,7 +95,7 @@ impl Permit {
         if !same {
             return Err(Denial::new(Reason::HostMismatch));
         }
-        self.ground.judge(&self.right, tunnel.peer, own)?;
+        self.ground.judge_all(&self.right, &tunnel.addresses, own)?;
         Ok(Grant::new(self, tunnel.peer))
     }
 }
@@ -103,6 +104,8 @@ impl Permit {
 #[derive(Debug)]
 pub struct TunnelGrant {
     permit: TunnelPermit,
+    /// Everything that the host resolved to.
+    addresses: Box<[SocketAddr]>,
     peer: SocketAddr,
 }
 
@@ -127,8 +130,12 @@ pub enum Sni<'a> {
 }
 
 impl TunnelGrant {
-    pub(crate) fn new(permit: TunnelPermit, peer: SocketAddr) -> Self {
-        Self { permit, peer }
+    pub(crate) fn new(
+        permit: TunnelPermit,
+        addresses: Box<[SocketAddr]>,
+        peer: SocketAddr,
+    ) -> Self {
+        Self { permit, addresses, peer }
     }
 
     pub(crate) fn settle(&mut self, peer: SocketAddr) {
@@ -136,7 +143,7 @@ impl TunnelGrant {
     }
 
     #[cfg(test)]
-    pub(crate) fn candidates(&self) -> &crate::permit::Candidates {
+    pub(crate) fn candidates(&self) -> &Candidates {
         &self.permit.candidates
     }
 
@@ -173,33 +180,38 @@ impl TunnelGrant {
     /// Whether the tunnel relays at once, in both directions: a rule with scheme tcp allows it,
     /// and no other protocol can be meant.
     pub fn opaque(&self) -> bool {
-        let by_rule = |candidate: &Result<Right, Denial>| matches!(candidate, Ok(Right::Rule(_)));
-        let candidates = &self.permit.candidates;
-        by_rule(&candidates.tcp) && !by_rule(&candidates.https) && !by_rule(&candidates.http)
+        let Candidates { https, http, tcp, .. } = &self.permit.candidates;
+        tcp.has_rule() && !https.has_rule() && !http.has_rule()
     }
 
-    /// Selects the rule for TLS: the server name must be the host of the CONNECT.
+    /// Selects the rule for TLS, the first that has not expired: the server name must be the host
+    /// of the CONNECT.
     pub fn select_tls(&self, hello: TlsClaim<'_>, now: Timestamp) -> Result<Passage, Denial> {
-        let right = self.permit.candidates.https.as_ref().map_err(Denial::clone)?;
+        let candidate = &self.permit.candidates.https;
+        let right = candidate.at(now)?;
         let rule = right.rule().map(|rule| &**rule);
-        if rule.is_some_and(|rule| rule.has_expired(now)) {
-            // As good as absent; whether another rule has the host, only a new CONNECT will say.
-            return Err(Denial::new(Reason::HostNotAllowed).under(right.id()));
-        }
-        let mismatch = |fault| {
+        let mismatch = |fault, rule| {
             let denial = Denial::with(Reason::SniMismatch, DenialDetail::Sni(fault));
-            Err(denial.under(right.id()))
+            Err(denial.under(rule))
         };
         match (hello.sni, self.host()) {
-            (Sni::Malformed, _) => return mismatch(SniFault::Malformed),
+            (Sni::Malformed, _) => return mismatch(SniFault::Malformed, right.id()),
             (Sni::Name(sni), Host::Name(host)) if host.as_str().eq_ignore_ascii_case(sni) => {}
-            (Sni::Name(_), _) => return mismatch(SniFault::Other),
+            (Sni::Name(_), _) => return mismatch(SniFault::Other, right.id()),
             (Sni::Absent, Host::Address(_)) => {}
-            (Sni::Absent, Host::Name(_)) => match rule.map_or(SniDemand::Required, |rule| rule.sni)
-            {
-                SniDemand::Required => return mismatch(SniFault::Absent),
-                SniDemand::Optional => {}
-            },
+            (Sni::Absent, Host::Name(_)) if rule.is_none() => {
+                return mismatch(SniFault::Absent, None);
+            }
+            (Sni::Absent, Host::Name(_)) => {
+                // Any of the rules could be meant, so one that needs the name is enough.
+                let needs = |rule: &&Arc<Rule>| match rule.sni {
+                    SniDemand::Required => true,
+                    SniDemand::Optional => false,
+                };
+                if let Some(rule) = candidate.live(now).find(needs) {
+                    return mismatch(SniFault::Absent, Some(&rule.id));
+                }
+            }
         }
         let intercept = rule.is_some_and(Rule::intercepts);
         let ech = rule.map_or(Ech::Refuse, |rule| rule.ech);
@@ -211,14 +223,14 @@ impl TunnelGrant {
 
     /// Selects the rule for what is neither TLS nor HTTP: one with scheme tcp.
     pub fn select_opaque(&self) -> Result<Passage, Denial> {
-        match &self.permit.candidates.tcp {
-            Ok(right) => Ok(self.passage(right, false)),
+        match self.permit.candidates.tcp.right() {
+            Ok(right) => Ok(self.passage(right.clone(), false)),
             Err(denial) => Err(denial.clone()),
         }
     }
 
-    fn passage(&self, right: &Right, intercept: bool) -> Passage {
-        Passage { ground: self.permit.ground.clone(), right: right.clone(), intercept }
+    fn passage(&self, right: Right, intercept: bool) -> Passage {
+        Passage { ground: self.permit.ground.clone(), right, intercept }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Only deciding makes one, nothing clones one, and pinning consumes it: connecting without a
 //! decision, or reusing one for a redirect, does not compile. A permit for a tunnel holds, for
-//! each protocol that may turn out to be inside, the right to it or why there is none. Nothing
+//! each protocol that may turn out to be inside, the rights to it or why there is none. Nothing
 //! here decides; the addresses are judged in `pin`.
 
 use std::sync::Arc;
@@ -74,6 +74,8 @@ pub struct Permit {
     pub(crate) port: u16,
     pub(crate) scheme: Scheme,
     pub(crate) right: Right,
+    /// Whether some rule judged method or path, be it only to find that it does not match.
+    pub(crate) judged: bool,
 }
 
 impl Permit {
@@ -138,31 +140,127 @@ impl TunnelPermit {
 /// For each protocol that a tunnel may turn out to carry, the right to it or why there is none.
 #[derive(Debug)]
 pub(crate) struct Candidates {
-    pub(crate) https: Result<Right, Denial>,
-    pub(crate) http: Result<Right, Denial>,
-    pub(crate) tcp: Result<Right, Denial>,
+    pub(crate) https: Candidate,
+    pub(crate) http: Candidate,
+    pub(crate) tcp: Candidate,
     /// How far the rules came for host and port, whatever the protocol.
     pub(crate) furthest: Reason,
 }
 
 impl Candidates {
-    pub(crate) fn all(&self) -> [&Result<Right, Denial>; 3] {
+    pub(crate) fn all(&self) -> [&Candidate; 3] {
         [&self.https, &self.http, &self.tcp]
     }
 
-    pub(crate) fn all_mut(&mut self) -> [&mut Result<Right, Denial>; 3] {
+    pub(crate) fn all_mut(&mut self) -> [&mut Candidate; 3] {
         [&mut self.https, &mut self.http, &mut self.tcp]
     }
 
+    pub(crate) fn of(&self, scheme: Scheme) -> &Candidate {
+        match scheme {
+            Scheme::Https => &self.https,
+            Scheme::Http => &self.http,
+            Scheme::Tcp => &self.tcp,
+        }
+    }
+
     pub(crate) fn are_none(&self) -> bool {
-        self.all().iter().all(|candidate| candidate.is_err())
+        self.all().iter().all(|candidate| candidate.right().is_err())
     }
 
     pub(crate) fn verdict(&self) -> Verdict {
-        let by_rule = |candidate: &&Result<Right, Denial>| matches!(candidate, Ok(Right::Rule(_)));
-        match self.all().iter().any(by_rule) {
+        match self.all().iter().any(|candidate| candidate.has_rule()) {
             true => Verdict::Allow,
             false => Verdict::WouldDeny(self.furthest),
         }
+    }
+}
+
+/// The right to one protocol of a tunnel: by the first of its allows that holds when it is used.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    /// The first allow, or what holds where no rule matches, or why nothing does.
+    right: Result<Right, Denial>,
+    /// The other allows, in the order of the file; hardly ever any.
+    later: Vec<Arc<Rule>>,
+    /// What holds once every allow has expired.
+    without: Result<Right, Denial>,
+}
+
+impl Candidate {
+    pub(crate) fn new(
+        right: Result<Right, Denial>,
+        later: Vec<Arc<Rule>>,
+        without: Result<Right, Denial>,
+    ) -> Self {
+        Self { right, later, without }
+    }
+
+    pub(crate) fn right(&self) -> Result<&Right, &Denial> {
+        self.right.as_ref()
+    }
+
+    pub(crate) fn is_denied_by_rule(&self) -> bool {
+        self.right.as_ref().is_err_and(|denial| denial.reason == Reason::RuleDenied)
+    }
+
+    pub(crate) fn has_rule(&self) -> bool {
+        self.rules().next().is_some()
+    }
+
+    /// Returns the allows, in the order of the file.
+    fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.right.as_ref().ok().and_then(Right::rule).into_iter().chain(&self.later)
+    }
+
+    /// Returns the allows that have not expired, in the order of the file.
+    pub(crate) fn live(&self, now: Timestamp) -> impl Iterator<Item = &Arc<Rule>> {
+        self.rules().filter(move |rule| !rule.has_expired(now))
+    }
+
+    /// Returns the right as it is at the time.
+    pub(crate) fn at(&self, now: Timestamp) -> Result<Right, Denial> {
+        match (self.live(now).next(), &self.right) {
+            (Some(rule), _) => Ok(Right::Rule(rule.clone())),
+            // As good as absent, all of them.
+            (None, Ok(Right::Rule(rule))) => {
+                self.without.clone().map_err(|denial| match denial.rule {
+                    Some(_) => denial,
+                    None => denial.under(Some(&rule.id)),
+                })
+            }
+            (None, right) => right.clone(),
+        }
+    }
+
+    /// Gives what no rule matched another reason.
+    pub(crate) fn call_unmatched(&mut self, reason: Reason) {
+        for outcome in [&mut self.right, &mut self.without] {
+            match outcome {
+                Ok(Right::Reported(own)) => *own = reason,
+                Err(denial) if denial.reason != Reason::RuleDenied => denial.reason = reason,
+                Ok(Right::Rule(_)) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Drops every right that `judge` refuses. Returns the refusal if that was the last one.
+    pub(crate) fn keep(
+        &mut self,
+        mut judge: impl FnMut(&Right) -> Result<(), Denial>,
+    ) -> Option<Denial> {
+        if let Ok(right) = &self.without
+            && let Err(denial) = judge(right)
+        {
+            self.without = Err(denial);
+        }
+        self.later.retain(|rule| judge(&Right::Rule(rule.clone())).is_ok());
+        let denial = judge(self.right.as_ref().ok()?).err()?;
+        if self.later.is_empty() {
+            self.right = Err(denial.clone());
+            return Some(denial);
+        }
+        self.right = Ok(Right::Rule(self.later.remove(0)));
+        None
     }
 }

@@ -6,7 +6,6 @@
 //! Nothing here looks names up again.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use crate::address::{OwnAddresses, metadata_name};
 use crate::denial::{Denial, DenialDetail};
@@ -71,8 +70,8 @@ impl Permit {
 }
 
 impl TunnelPermit {
-    /// Spends the permit on the answers for its host. A protocol whose rule may not reach every
-    /// address is dropped; if none is left, so is the tunnel.
+    /// Spends the permit on the answers for its host. A rule that may not reach every address is
+    /// dropped, and a protocol that has none left; if all are, so is the tunnel.
     pub fn pin(
         mut self,
         answers: &Answers,
@@ -80,19 +79,17 @@ impl TunnelPermit {
     ) -> Result<Pinned<TunnelGrant>, Denial> {
         let (addresses, first) = judge_answers(&self.host, self.port, answers)?;
         let mut forbidden = None;
-        for candidate in self.candidates.all_mut() {
-            let Ok(right) = candidate else { continue };
-            if let Err(denial) = self.ground.judge_all(right, &addresses, own) {
-                forbidden.get_or_insert_with(|| denial.clone());
-                *candidate = Err(denial);
-            }
+        let TunnelPermit { ground, candidates, .. } = &mut self;
+        for candidate in candidates.all_mut() {
+            let denial = candidate.keep(|right| ground.judge_all(right, &addresses, own));
+            forbidden = forbidden.or(denial);
         }
         if self.candidates.are_none() {
             let forbidden = forbidden.unwrap_or_else(|| Denial::new(Reason::AddressForbidden));
             return Err(forbidden);
         }
         let host = self.host.clone();
-        let grant = TunnelGrant::new(self, first);
+        let grant = TunnelGrant::new(self, addresses.clone(), first);
         Ok(Pinned { host, addresses, grant, settle: TunnelGrant::settle })
     }
 }
@@ -120,8 +117,9 @@ fn judge_answers(
 }
 
 impl Ground {
-    fn judge_all(
-        self: &Arc<Self>,
+    /// Judges whether a right extends to every address.
+    pub(crate) fn judge_all(
+        &self,
         right: &Right,
         addresses: &[SocketAddr],
         own: &OwnAddresses,
@@ -129,13 +127,7 @@ impl Ground {
         addresses.iter().try_for_each(|address| self.judge(right, *address, own))
     }
 
-    /// Judges whether a right extends to an address.
-    pub(crate) fn judge(
-        &self,
-        right: &Right,
-        to: SocketAddr,
-        own: &OwnAddresses,
-    ) -> Result<(), Denial> {
+    fn judge(&self, right: &Right, to: SocketAddr, own: &OwnAddresses) -> Result<(), Denial> {
         self.network.judge(to, right.id().map(RuleId::as_str), own).map_err(|forbidden| {
             let detail = DenialDetail::Address { address: to.ip(), forbidden };
             Denial::with(Reason::AddressForbidden, detail).under(right.id())

@@ -88,6 +88,7 @@ pub(crate) struct Rule {
     pub(crate) ech: Ech,
     pub(crate) expires: Option<Timestamp>,
     pub(crate) limits: RuleLimits,
+    /// In the order of host and port.
     pub(crate) lends: Box<[Lends]>,
     /// Where the rule stands in the text.
     pub(crate) span: Span,
@@ -126,16 +127,28 @@ pub(crate) enum Miss {
     Path,
 }
 
+impl Miss {
+    /// Whether the rule counts as absent.
+    pub(crate) fn is_absence(self) -> bool {
+        match self {
+            Self::Workers | Self::Expired => true,
+            Self::Scheme | Self::Port | Self::Method | Self::Path => false,
+        }
+    }
+}
+
 impl Rule {
     /// Returns why the rule does not match what is asked, or nothing if it does.
     pub(crate) fn miss(&self, asked: &Asked<'_>) -> Option<Miss> {
         if let Some(absent) = self.absent(asked.worker, asked.now) {
             return Some(absent);
         }
-        if let Some(miss) = self.misses_tunnel(asked.scheme, asked.port) {
+        let Some((method, path)) = asked.request else {
+            return self.misses_tunnel(asked.scheme, asked.port);
+        };
+        if let Some(miss) = self.misses_reach(asked.scheme, asked.port) {
             return Some(miss);
         }
-        let (method, path) = asked.request?;
         if !self.methods.contain(method, self.effect) {
             return Some(Miss::Method);
         }
@@ -152,10 +165,29 @@ impl Rule {
 
     /// Returns why the rule does not match what a tunnel shows, once it is there for the worker.
     pub(crate) fn misses_tunnel(&self, scheme: Scheme, port: u16) -> Option<Miss> {
+        self.misses_reach(scheme, port).or_else(|| self.misses_every_request())
+    }
+
+    fn misses_reach(&self, scheme: Scheme, port: u16) -> Option<Miss> {
         if !self.schemes.contain(scheme) {
             return Some(Miss::Scheme);
         }
         (!self.ports.contain(port)).then_some(Miss::Port)
+    }
+
+    /// Returns why no request at all matches: an empty list was written.
+    fn misses_every_request(&self) -> Option<Miss> {
+        if self.methods.are_none() {
+            return Some(Miss::Method);
+        }
+        self.paths.are_none().then_some(Miss::Path)
+    }
+
+    /// Whether some worker's request may match at the hosts and ports of the rule.
+    pub(crate) fn can_match(&self) -> bool {
+        !self.workers.are_none()
+            && self.schemes != Schemes::NONE
+            && self.misses_every_request().is_none()
     }
 
     pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
@@ -181,8 +213,9 @@ impl Rule {
         if scheme != Scheme::Https || !self.intercepts() {
             return &[];
         }
-        let found = self.lends.iter().find(|lends| lends.port == port && lends.host == *host);
-        found.map_or(&[], |lends| &lends.credentials)
+        let found =
+            self.lends.binary_search_by(|lends| (&lends.host, lends.port).cmp(&(host, port)));
+        found.map_or(&[], |at| &self.lends[at].credentials)
     }
 }
 

@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 use egret_policy::{
-    Ask, Labels, Loaded, Method, Policy, Question, Reason, Target, Timestamp, Worker, WorkerId,
+    Answers, Ask, Authority, Denial, Labels, Loaded, Method, OwnAddresses, Policy, Question,
+    Reason, Sni, Target, Timestamp, TlsClaim, TunnelAsk, TunnelGrant, Verdict, Worker, WorkerId,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -72,6 +73,54 @@ fn decide(policy: &Policy, method: &str, url: &str) -> Result<(), Reason> {
     policy.decide(&ask, NOW).map(drop).map_err(|denial| denial.reason)
 }
 
+/// Rules for tunnels: nothing in them needs a request to be seen.
+fn tunnel_rules() -> impl Strategy<Value = String> {
+    let rule = (
+        select(&["allow", "allow", "allow", "deny"][..]),
+        subsequence(&NAMES[..], 1..=2),
+        subsequence(&["test", ".a.test"][..], 0..=1),
+        select(&["[443]", "[443, 8443]", "[8443]"][..]),
+        select(&["[\"https\"]", "[\"https\", \"http\"]", "[\"http\"]", "[]"][..]),
+        select(&["", "expires = 1970-01-01T00:00:10Z\n", "expires = 1970-01-01T00:00:20Z\n"][..]),
+        select(&["", "sni = \"optional\"\n"][..]),
+    );
+    vec(rule, 0..6).prop_map(|rules| {
+        let mut text = String::new();
+        for (at, (effect, hosts, suffixes, ports, schemes, expires, sni)) in
+            rules.into_iter().enumerate()
+        {
+            text +=
+                &format!("[[rule]]\nid = \"r{at}\"\neffect = \"{effect}\"\nhosts = {hosts:?}\n");
+            text += &format!("ports = {ports}\n");
+            match effect {
+                "allow" => {
+                    text +=
+                        &format!("suffixes = {suffixes:?}\nschemes = {schemes}\n{expires}{sni}");
+                }
+                _ if schemes != "[]" => text += &format!("schemes = {schemes}\n"),
+                _ => {}
+            }
+        }
+        text
+    })
+}
+
+fn load_tunnels(mode: &str, rules: &str) -> Policy {
+    let text = format!("version = 1\n[defaults]\nmode = \"{mode}\"\n{rules}");
+    let Loaded { policy, problems, .. } = Policy::load(&text);
+    policy.unwrap_or_else(|| panic!("{problems:?}\n{text}"))
+}
+
+fn tunnel(policy: &Policy, authority: &str, now: Timestamp) -> Result<TunnelGrant, Denial> {
+    let authority = Authority::connect(authority).unwrap();
+    let permit =
+        policy.decide_tunnel(&TunnelAsk { worker: &worker(), authority: &authority }, now)?;
+    let answers = Answers { addresses: vec!["140.82.112.6".parse().unwrap()], aliases: vec![] };
+    let pinned = permit.pin(&answers, &OwnAddresses::default())?;
+    let first = pinned.addresses()[0];
+    pinned.reached(first)
+}
+
 fn requests() -> impl Iterator<Item = (&'static str, String)> {
     METHODS.into_iter().flat_map(|method| {
         NAMES.into_iter().flat_map(move |name| {
@@ -137,6 +186,44 @@ proptest! {
             let explained = policy.explain(&question, NOW);
             let reason = decide(&policy, method, &url).err().unwrap_or(Reason::Allowed);
             prop_assert_eq!(explained.reason, reason);
+        }
+    }
+
+    #[test]
+    fn a_tunnel_goes_on_as_a_new_one_would(rules in tunnel_rules()) {
+        for mode in ["enforce", "report"] {
+            let policy = load_tunnels(mode, &rules);
+            for name in NAMES {
+                let authority = format!("{name}:443");
+                let Ok(opened) = tunnel(&policy, &authority, NOW) else { continue };
+                for (second, sni) in [(0, true), (10, true), (20, true), (10, false)] {
+                    let now = Timestamp::from_second(second).unwrap();
+                    let sni = if sni { Sni::Name(name) } else { Sni::Absent };
+                    let select = |grant: &TunnelGrant| {
+                        let passage = grant.select_tls(TlsClaim { sni, ech: false }, now)?;
+                        // The reason of what is only reported stays that of the CONNECT.
+                        let allowed = passage.verdict() == Verdict::Allow;
+                        Ok::<_, Denial>((passage.rule().cloned(), allowed))
+                    };
+                    let anew = tunnel(&policy, &authority, now).and_then(|grant| select(&grant));
+                    prop_assert_eq!(select(&opened).ok(), anew.ok(), "{} {}", name, second);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn report_mode_gives_the_reason_that_enforcing_would(rules in tunnel_rules()) {
+        let (enforce, report) = (load_tunnels("enforce", &rules), load_tunnels("report", &rules));
+        let worker = worker();
+        for name in NAMES {
+            for url in [format!("https://{name}/"), format!("tcp://{name}:443")] {
+                let question = Question { worker: &worker, method: "GET", url: &url, addresses: &[] };
+                let explain = |policy: &Policy| policy.explain(&question, NOW);
+                let (enforce, report) = (explain(&enforce), explain(&report));
+                prop_assert_eq!(enforce.reason, report.reason, "{}", url);
+                prop_assert_eq!(enforce.rule, report.rule, "{}", url);
+            }
         }
     }
 

@@ -91,6 +91,10 @@ impl Network {
         if !self.meanings(address).all(foreign_or_open) {
             return Err(Forbidden::Interface);
         }
+        // Whatever its prefix, the operator's own included: a tunnel reads it before a translator.
+        if let class @ AddressClass::Isatap { .. } = classify(address) {
+            return Err(Forbidden::Class(class));
+        }
         if self.translated(address).next().is_some() {
             // The prefix is the operator's own, so its class says nothing: what is behind counts.
             return self.translated(address).try_for_each(|inner| self.judge_class(inner, rule));

@@ -251,6 +251,24 @@ fn nat64_prefixes_of_every_length_are_decoded() {
 }
 
 #[test]
+fn an_isatap_identifier_is_refused_below_a_prefix_of_the_operator_too() {
+    let network = Network {
+        nat64: vec!["2606:1:2:300::/56".parse().unwrap(), "2606:2::5efe:0:0/96".parse().unwrap()],
+        allow: vec![Unlock { network: "2606::/16".parse().unwrap(), rules: vec!["a".into()] }],
+        ..Network::default()
+    };
+    let judge = |text: &str| {
+        let to = std::net::SocketAddr::new(text.parse().unwrap(), 443);
+        network.judge(to, Some("a"), &OwnAddresses::default())
+    };
+    // The translator reads 8.0.94.254 and 8.0.94.255, a tunnel would read 10.0.0.1.
+    let isatap = Err(Forbidden::Class(AddressClass::Isatap { v4: v4("10.0.0.1") }));
+    assert_eq!(judge("2606:1:2:308:0:5efe:a00:1"), isatap);
+    assert_eq!(judge("2606:2::5efe:a00:1"), isatap);
+    assert_eq!(judge("2606:1:2:308:0:5eff:a00:1"), Ok(()));
+}
+
+#[test]
 fn a_class_says_what_it_is() {
     for (text, shown) in [
         ("8.8.8.8", "a public address"),

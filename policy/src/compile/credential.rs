@@ -1,5 +1,7 @@
 //! `[[credential]]`: one credential. Where it may go is proved against the rules in `proof`.
 
+use std::collections::HashSet;
+
 use crate::credential::{Credential, ReferenceFault, SecretReference, Unscannable};
 use crate::host::HostName;
 use crate::rule::CredentialId;
@@ -48,11 +50,13 @@ fn read_one(table: &Table<'_>) -> Option<StatedCredential> {
         value.choice(&[("refuse", Unscannable::Refuse), ("pass", Unscannable::Pass)])
     });
     let (id, hosts) = (id?, hosts?);
+    let mut places: Vec<_> = hosts.iter().map(|host| host.value.clone()).collect();
+    places.sort();
     Some(StatedCredential {
         credential: Credential {
             id: id.value,
             secret: secret?,
-            hosts: hosts.iter().map(|host| host.value.clone()).collect(),
+            hosts: places.into(),
             inject: inject?,
             required: required.is_none_or(|required| required.value),
             unscannable: unscannable.map_or(Unscannable::Refuse, |unscannable| unscannable.value),
@@ -99,9 +103,10 @@ fn read_hosts(value: &Value<'_>) -> Option<Vec<At<(HostName, u16)>>> {
         value.problem("`hosts` is empty: the credential could go nowhere", "list its hosts");
     }
     let mut hosts: Vec<At<(HostName, u16)>> = Vec::new();
+    let mut known = HashSet::new();
     for entry in &list.value {
         let Some(host) = read_host(entry) else { continue };
-        if hosts.iter().any(|known| known.value == host) {
+        if !known.insert(host.clone()) {
             let message = format!("`{}:{}` is listed twice", host.0, host.1);
             entry.problem(message, "take one off the list");
             continue;

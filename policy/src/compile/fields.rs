@@ -49,6 +49,10 @@ pub(super) fn methods(table: &Table<'_>, effect: Effect) -> Methods {
 
 fn method<'d>(entry: &Value<'d>) -> Option<&'d str> {
     let text = entry.text()?.value;
+    if text == "*" {
+        entry.problem("`*` is not a method", "leave `methods` out for every method");
+        return None;
+    }
     match Method::parse(text) {
         Err(TargetError::MethodRefused) => {
             let message = format!("`{text}` is always refused");

@@ -1,20 +1,24 @@
 //! What must hold between rules that can meet at one host.
 //!
 //! The index gives the lists of rules that some host can meet together; most hosts of a rule meet
-//! the same lists, and each two lists are looked at once. So a file is checked in about the time
-//! that it takes to read it, and not in the square of it.
+//! the same lists, and each two lists are looked at once. Within them only kinds of rules that
+//! could conflict are held against each other, and of those with worker ids only those that share
+//! one. So a file is checked in about the time that it takes to read it, and not in the square of
+//! it; rules that only labels or ports keep apart are still compared pair by pair.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::index::{Index, ListId, RuleAt};
 use crate::rule::{Effect, Rule, Tls};
 use crate::source::{Report, Span};
 use crate::target::Scheme;
+use crate::worker::WorkerId;
 
 use super::rule::Draft;
 
 pub(super) fn check(index: &Index, drafts: &[Draft], report: &Report<'_>) {
     let mut met: HashSet<(ListId, ListId)> = HashSet::new();
+    let mut kinds: HashMap<ListId, Vec<Group<'_>>> = HashMap::new();
     // One problem for each allow is enough to mend it.
     let mut told: HashSet<&str> = HashSet::new();
     index.combinations(|lists, host| {
@@ -23,32 +27,130 @@ pub(super) fn check(index: &Index, drafts: &[Draft], report: &Report<'_>) {
                 if !met.insert((*ours, *theirs)) {
                     continue;
                 }
-                for (first, second) in pairs(index.list(ours), index.list(theirs)) {
-                    let [first, second] = [first, second].map(|at| &drafts[at as usize]);
-                    if first.whole
-                        && second.whole
+                for id in [ours, theirs] {
+                    kinds.entry(*id).or_insert_with(|| groups(index.list(id), drafts));
+                }
+                each_pair(&kinds[ours], &kinds[theirs], drafts, |first, second| {
+                    let (first, second) = (&drafts[first as usize], &drafts[second as usize]);
+                    let allow = match second.rule.effect {
+                        Effect::Allow => second,
+                        Effect::Deny => first,
+                    };
+                    let id = allow.rule.id.as_str();
+                    if !told.contains(id)
                         && let Some(conflict) = conflict(first, second, host)
-                        && told.insert(conflict.allow.rule.id.as_str())
                     {
+                        told.insert(id);
                         report.problem(conflict.span, conflict.message, conflict.fix);
                     }
-                }
+                });
             }
         }
     });
 }
 
-/// Every pair of two different rules of two lists, the one that stands first in the file first.
-fn pairs(ours: &[RuleAt], theirs: &[RuleAt]) -> impl Iterator<Item = (RuleAt, RuleAt)> {
-    ours.iter()
-        .flat_map(|our| theirs.iter().map(|their| (*our.min(their), *our.max(their))))
-        .filter(|(first, second)| first != second)
+/// What a rule can be in conflict about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An allow.
+    Allow(Way),
+    /// A deny on methods or paths.
+    Judging,
+}
+
+/// The kind of a rule, if it can be in conflict with another.
+fn kind(draft: &Draft) -> Option<Kind> {
+    if !draft.whole || draft.rule.workers.are_none() {
+        return None;
+    }
+    match (draft.rule.effect, way(&draft.rule)) {
+        (Effect::Allow, Way::Nothing) => None,
+        (Effect::Allow, way) => Some(Kind::Allow(way)),
+        (Effect::Deny, _) => draft.request_span.as_ref().map(|_| Kind::Judging),
+    }
+}
+
+fn may_conflict(ours: Kind, theirs: Kind) -> bool {
+    match (ours, theirs) {
+        (Kind::Allow(ours), Kind::Allow(theirs)) => mix(ours, theirs),
+        (Kind::Judging, Kind::Allow(way)) | (Kind::Allow(way), Kind::Judging) => match way {
+            Way::Tunnel | Way::Tcp => true,
+            Way::Intercept | Way::Plain | Way::Nothing => false,
+        },
+        (Kind::Judging, Kind::Judging) => false,
+    }
+}
+
+/// The rules of one kind in a list, in the order of the file.
+struct Group<'d> {
+    kind: Kind,
+    rules: Vec<RuleAt>,
+    by_worker: HashMap<&'d WorkerId, Vec<RuleAt>>,
+    /// Those without worker ids.
+    by_none: Vec<RuleAt>,
+}
+
+fn groups<'d>(list: &[RuleAt], drafts: &'d [Draft]) -> Vec<Group<'d>> {
+    let mut groups: Vec<Group<'d>> = Vec::new();
+    for at in list {
+        let draft = &drafts[*at as usize];
+        let Some(kind) = kind(draft) else { continue };
+        let known = groups.iter().position(|group| group.kind == kind).unwrap_or_else(|| {
+            let (rules, by_worker, by_none) = (Vec::new(), HashMap::new(), Vec::new());
+            groups.push(Group { kind, rules, by_worker, by_none });
+            groups.len() - 1
+        });
+        let group = &mut groups[known];
+        group.rules.push(*at);
+        match &draft.rule.workers.ids {
+            Some(ids) => {
+                ids.iter().for_each(|id| group.by_worker.entry(id).or_default().push(*at));
+            }
+            None => group.by_none.push(*at),
+        }
+    }
+    groups
+}
+
+/// Calls `seen` with pairs of rules of two lists, the one that stands first in the file first:
+/// every pair that may conflict, some more than once.
+fn each_pair(
+    ours: &[Group<'_>],
+    theirs: &[Group<'_>],
+    drafts: &[Draft],
+    mut seen: impl FnMut(RuleAt, RuleAt),
+) {
+    for our in ours {
+        for their in theirs.iter().filter(|their| may_conflict(our.kind, their.kind)) {
+            let (few, many) = match our.rules.len() <= their.rules.len() {
+                true => (our, their),
+                false => (their, our),
+            };
+            for one in &few.rules {
+                many.sharing(&drafts[*one as usize], |other| {
+                    seen(*one.min(&other), *one.max(&other))
+                });
+            }
+        }
+    }
+}
+
+impl Group<'_> {
+    /// Calls `seen` with the rules that may be for a worker of `draft`.
+    fn sharing(&self, draft: &Draft, seen: impl FnMut(RuleAt)) {
+        let of = |id: &WorkerId| self.by_worker.get(id).map_or(&[][..], |rules| rules);
+        match &draft.rule.workers.ids {
+            Some(ids) if ids.iter().map(|id| of(id).len()).sum::<usize>() < self.rules.len() => {
+                let sharing = ids.iter().flat_map(of).chain(&self.by_none);
+                sharing.copied().for_each(seen);
+            }
+            Some(_) | None => self.rules.iter().copied().for_each(seen),
+        }
+    }
 }
 
 /// Two rules that cannot both hold.
 struct Conflict<'d> {
-    /// The allow that has to change, or the later of two.
-    allow: &'d Draft,
     span: &'d Span,
     message: String,
     fix: String,
@@ -78,20 +180,7 @@ fn mixed<'d>(
     host: &dyn Fn() -> String,
 ) -> Option<Conflict<'d>> {
     let (ours, theirs) = (way(&first.rule), way(&second.rule));
-    let mix = match (ours, theirs) {
-        (Way::Tunnel, Way::Intercept) | (Way::Intercept, Way::Tunnel) => true,
-        (Way::Tcp, Way::Tunnel | Way::Intercept | Way::Plain)
-        | (Way::Tunnel | Way::Intercept | Way::Plain, Way::Tcp) => true,
-        (Way::Plain, Way::Plain | Way::Tunnel | Way::Intercept)
-        | (Way::Tunnel | Way::Intercept, Way::Plain)
-        | (Way::Tunnel, Way::Tunnel)
-        | (Way::Intercept, Way::Intercept)
-        | (Way::Tcp, Way::Tcp)
-        | (Way::Nothing, _)
-        | (_, Way::Nothing) => false,
-    };
-    mix.then(|| Conflict {
-        allow: second,
+    mix(ours, theirs).then(|| Conflict {
         span: second.tls_span.as_ref().unwrap_or(&second.id_span),
         message: format!(
             "rule `{}` has `{}` as {}, and rule `{}` as {}, for one worker and port",
@@ -103,6 +192,22 @@ fn mixed<'d>(
         ),
         fix: "let both treat it alike, or keep their workers, hosts or ports apart".to_owned(),
     })
+}
+
+/// Whether a tunnel could not be both.
+fn mix(ours: Way, theirs: Way) -> bool {
+    match (ours, theirs) {
+        (Way::Tunnel, Way::Intercept) | (Way::Intercept, Way::Tunnel) => true,
+        (Way::Tcp, Way::Tunnel | Way::Intercept | Way::Plain)
+        | (Way::Tunnel | Way::Intercept | Way::Plain, Way::Tcp) => true,
+        (Way::Plain, Way::Plain | Way::Tunnel | Way::Intercept)
+        | (Way::Tunnel | Way::Intercept, Way::Plain)
+        | (Way::Tunnel, Way::Tunnel)
+        | (Way::Intercept, Way::Intercept)
+        | (Way::Tcp, Way::Tcp)
+        | (Way::Nothing, _)
+        | (_, Way::Nothing) => false,
+    }
 }
 
 /// A deny on methods or paths that an allow keeps out of sight.
@@ -129,7 +234,6 @@ fn unseen<'d>(
         }
     };
     Some(Conflict {
-        allow,
         span,
         message: format!(
             "deny `{denied_by}` judges requests, but rule `{allowed_by}` lets `{}` through \
@@ -141,7 +245,7 @@ fn unseen<'d>(
 }
 
 /// What a tunnel under a rule is, apart from plain HTTP where TLS is possible too.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Tunnel,
     Intercept,

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::credential::{Clash, Place};
 use crate::host::HostName;
-use crate::rule::Effect;
+use crate::rule::{CredentialId, Effect};
 use crate::source::{At, Report, Span, nearest};
 
 use super::credential::{Stated, StatedCredential};
@@ -19,8 +20,15 @@ pub(super) fn check(drafts: &[Draft], stated: &Stated, report: &Report<'_>) {
         return;
     }
     let problems_before = report.problem_count();
+    let mut naming: BTreeMap<&CredentialId, Vec<&Draft>> = BTreeMap::new();
+    for draft in drafts {
+        for id in &draft.credentials {
+            naming.entry(&id.value).or_default().push(draft);
+        }
+    }
     for credential in &stated.credentials {
-        check_hosts(credential, drafts, report);
+        let naming = naming.get(&credential.credential.id).map_or(&[][..], |naming| naming);
+        check_hosts(credential, naming, drafts, report);
     }
     let proved = report.problem_count() == problems_before;
     let known: BTreeMap<&str, &StatedCredential> =
@@ -50,12 +58,13 @@ pub(super) fn check(drafts: &[Draft], stated: &Stated, report: &Report<'_>) {
 }
 
 /// Every place of the credential is reached under interception by a rule that names it.
-fn check_hosts(stated: &StatedCredential, drafts: &[Draft], report: &Report<'_>) {
+fn check_hosts(
+    stated: &StatedCredential,
+    naming: &[&Draft],
+    drafts: &[Draft],
+    report: &Report<'_>,
+) {
     let id = &stated.credential.id;
-    let naming: Vec<&Draft> = drafts
-        .iter()
-        .filter(|draft| draft.credentials.iter().any(|named| named.value == *id))
-        .collect();
     if naming.is_empty() {
         // A rule that cannot be read may be the one that names it.
         if drafts.iter().all(|draft| draft.whole) {
@@ -68,17 +77,23 @@ fn check_hosts(stated: &StatedCredential, drafts: &[Draft], report: &Report<'_>)
     for At { value: place, span } in &stated.hosts {
         // A rule that cannot be read, or does not intercept, has its own problem.
         let excused = |draft: &Draft| !draft.whole || !draft.rule.intercepts();
-        if !naming.iter().any(|draft| excused(draft) || reaches(draft, place)) {
+        let proves = |draft: &Draft| draft.rule.can_match() && reaches(draft, place);
+        if !naming.iter().any(|draft| excused(draft) || proves(draft)) {
             let (host, port) = place;
             let rule = &naming[0].rule.id;
             let message = format!(
                 "no rule that names credential `{id}` allows exactly `{host}` on port {port} and \
                  intercepts"
             );
-            let fix = format!(
-                "list `{host}` and {port} in `hosts` and `ports` of rule `{rule}` with `tls = \
-                 \"intercept\"`, or take it off this list"
-            );
+            let fix = match naming.iter().find(|draft| reaches(draft, place)) {
+                Some(Draft { rule, .. }) => {
+                    format!("rule `{}` has an empty list, so it matches nothing: fill it", rule.id)
+                }
+                None => format!(
+                    "list `{host}` and {port} in `hosts` and `ports` of rule `{rule}` with `tls = \
+                     \"intercept\"`, or take it off this list"
+                ),
+            };
             report.problem(span, message, fix);
         }
     }
@@ -129,15 +144,30 @@ fn check_places(
             .hosts
             .iter()
             .find(|place| other.credential.goes_to(&place.0, place.1) && reaches(draft, place));
-        let theirs = other.credential.inject.places();
-        let place = stated.credential.inject.places().into_iter().find(|one| theirs.contains(one));
-        if let (Some((host, _)), Some(place)) = (shared, place) {
+        let clash = stated.credential.inject.clash(&other.credential.inject);
+        if let (Some((host, _)), Some((clash, place))) = (shared, clash) {
             let other = &other.credential.id;
-            report.problem(
-                span,
-                format!("credentials `{other}` and `{id}` both write `{place}` at `{host}`"),
-                "name one of them, or split the rule",
-            );
+            let (message, fix) = match clash {
+                Clash::BothWrite => {
+                    (format!("credentials `{other}` and `{id}` both write `{place}`"), SPLIT)
+                }
+                Clash::Overwrites => (overwrites(id, other, &place), SPLIT),
+                Clash::OtherOverwrites => (overwrites(other, id, &place), SPLIT),
+                Clash::Nested => (
+                    format!(
+                        "one of the placeholders of credentials `{other}` and `{id}` contains \
+                         the other, and both are looked for in `{place}`"
+                    ),
+                    "give each a placeholder that no other contains",
+                ),
+            };
+            report.problem(span, format!("{message} at `{host}`"), fix);
         }
     }
 }
+
+fn overwrites(writer: &CredentialId, other: &CredentialId, place: &Place) -> String {
+    format!("credential `{writer}` writes all of `{place}`, where `{other}` has its placeholder,")
+}
+
+const SPLIT: &str = "name one of them, or split the rule";

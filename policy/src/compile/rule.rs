@@ -1,5 +1,7 @@
 //! `[[rule]]`: one rule, and what must hold within it.
 
+use std::collections::HashSet;
+
 use crate::host::{Host, HostName};
 use crate::index::HostPattern;
 use crate::rule::{CredentialId, Ech, Effect, Ports, Rule, RuleId, Schemes, SniDemand, Tls};
@@ -14,6 +16,8 @@ pub(crate) struct Draft {
     pub(crate) rule: Rule,
     pub(crate) hosts: Vec<At<HostPattern>>,
     pub(crate) credentials: Vec<At<CredentialId>>,
+    /// The names that the rule lists as they are, where credentials may ask for them.
+    exact: HashSet<HostName>,
     pub(super) id_span: Span,
     pub(super) tls_span: Option<Span>,
     pub(super) limits_span: Option<Span>,
@@ -24,16 +28,20 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Whether the rule lists the name itself.
+    /// Whether the rule, which names credentials, lists the name itself.
     pub(super) fn names(&self, host: &HostName) -> bool {
-        self.hosts.iter().any(|pattern| match &pattern.value {
-            HostPattern::Exact(Host::Name(name)) => name == host,
-            HostPattern::Exact(Host::Address(_))
-            | HostPattern::AtOrBelow(_)
-            | HostPattern::Below(_)
-            | HostPattern::AnyName
-            | HostPattern::Anything => false,
-        })
+        self.exact.contains(host)
+    }
+}
+
+fn exact(pattern: &HostPattern) -> Option<&HostName> {
+    match pattern {
+        HostPattern::Exact(Host::Name(name)) => Some(name),
+        HostPattern::Exact(Host::Address(_))
+        | HostPattern::AtOrBelow(_)
+        | HostPattern::Below(_)
+        | HostPattern::AnyName
+        | HostPattern::Anything => None,
     }
 }
 
@@ -71,7 +79,10 @@ pub(super) fn read(table: &Table<'_>, stated: &StatedDefaults) -> Draft {
             }),
             methods: fields::methods(table, effect),
             paths: fields::paths(table, effect),
-            tls: stated.defaults.tls,
+            tls: match effect {
+                Effect::Allow => stated.defaults.tls,
+                Effect::Deny => Tls::Tunnel,
+            },
             sni: SniDemand::Required,
             ech: Ech::Refuse,
             expires: None,
@@ -83,6 +94,7 @@ pub(super) fn read(table: &Table<'_>, stated: &StatedDefaults) -> Draft {
         },
         hosts: hosts::read(table, effect),
         credentials: Vec::new(),
+        exact: HashSet::new(),
         id_span,
         tls_span: None,
         limits_span: None,
@@ -93,6 +105,9 @@ pub(super) fn read(table: &Table<'_>, stated: &StatedDefaults) -> Draft {
         Some(Effect::Allow) => read_allow(table, &mut draft),
         Some(Effect::Deny) => refuse_allow_keys(table),
         None => ALLOW_KEYS.into_iter().for_each(|key| table.ignore(key)),
+    }
+    if !draft.credentials.is_empty() {
+        draft.exact = draft.hosts.iter().filter_map(|at| exact(&at.value)).cloned().collect();
     }
     draft.whole = report.problem_count() == problems_before;
     draft

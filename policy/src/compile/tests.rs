@@ -71,7 +71,7 @@ inject = { query = "key", value = "{secret}" }
 id = "p"
 secret = "aws:p:token"
 hosts = ["api.github.com"]
-inject = { placeholder = "EGRET_GITHUB_TOKEN", in = ["header:authorization", "query:key"] }
+inject = { placeholder = "EGRET_GITHUB_TOKEN", in = ["header:x-token", "query:token"] }
 
 [[credential]]
 id = "s"
@@ -136,6 +136,47 @@ fn a_default_that_intercepts_is_pointed_at() {
     let text = "version = 1\n[defaults]\ntls = \"intercept\"\n[[rule]]\nid = \"a\"\neffect = \"allow\"\nhosts = [\"a.test\"]\n";
     let policy = load(text).policy.unwrap();
     assert_eq!((policy.needs()[0].line, policy.needs()[0].column), (3, 7));
+}
+
+#[test]
+fn a_deny_needs_nothing_of_the_data_path() {
+    let text = |effect: &str| {
+        format!(
+            "version = 1\n[defaults]\ntls = \"intercept\"\n[[rule]]\nid = \"a\"\neffect = \"{effect}\"\n\
+             hosts = [\"a.test\"]\nmethods = [\"PUT\"]\n"
+        )
+    };
+    assert_eq!(load(&text("allow")).policy.unwrap().needs().len(), 1);
+    assert_eq!(load(&text("deny")).policy.unwrap().needs(), []);
+}
+
+#[test]
+fn overlaps_are_found_among_workers_without_comparing_all_rules() {
+    let rule = |id: &str, ids: &str, tls: &str| {
+        format!(
+            "[[rule]]\nid = \"{id}\"\neffect = \"allow\"\nhosts = [\"a.test\"]\n{ids}\ntls = \"{tls}\"\n"
+        )
+    };
+    let mut text = "version = 1\n".to_owned();
+    for at in 0..300 {
+        let tls = ["tunnel", "intercept"][at % 2];
+        text += &rule(&format!("r{at}"), &format!("workers.ids = [\"w{at}\", \"v{at}\"]"), tls);
+    }
+    assert_eq!(load(&text).problems, []);
+    let conflicts = |ids: &str| {
+        let found = load(&(text.clone() + &rule("new", ids, "intercept"))).problems;
+        found.into_iter().map(|problem| problem.message).collect::<Vec<_>>()
+    };
+    let with = |rule: &str| {
+        format!(
+            "rule `new` has `a.test` as intercepted, and rule `{rule}` as a blind tunnel, for one \
+             worker and port"
+        )
+    };
+    assert_eq!(conflicts("workers.ids = [\"x\"]"), [""; 0]);
+    assert_eq!(conflicts("workers.ids = [\"w7\", \"v9\"]"), [""; 0]);
+    assert_eq!(conflicts("workers.ids = [\"w7\", \"v8\"]"), [with("r8")]);
+    assert_eq!(conflicts(""), [with("r0")]);
 }
 
 #[test]

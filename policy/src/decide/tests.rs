@@ -27,7 +27,7 @@ fn request(policy: &Policy, url: &str) -> Result<Permit, Denial> {
 /// The outcome for https, http and tcp: the rule, what is reported, or why not.
 fn candidates(policy: &Policy, authority: &str) -> [String; 3] {
     let permit = tunnel(policy, authority).unwrap();
-    permit.candidates.all().map(|candidate| match candidate {
+    permit.candidates.all().map(|candidate| match candidate.right() {
         Ok(Right::Rule(rule)) => rule.id.to_string(),
         Ok(Right::Reported(reason)) => format!("reported {reason}"),
         Err(denial) => denial.reason.to_string(),
@@ -105,6 +105,83 @@ fn a_deny_ends_the_protocols_that_it_names() {
 }
 
 #[test]
+fn a_deny_is_to_blame_only_for_what_would_have_been_let_through() {
+    let rules = "[[rule]]
+        id = 'no-cleartext'
+        effect = 'deny'
+        schemes = ['http']
+        [[rule]]
+        id = 'web'
+        effect = 'allow'
+        hosts = ['a.test', 'b.test']
+        [[rule]]
+        id = 'no-b'
+        effect = 'deny'
+        hosts = ['b.test', 'c.test']";
+    // This one judges requests, so it is no reason to refuse the tunnel either.
+    let judging =
+        "[[rule]]\nid = 'no-admin'\neffect = 'deny'\nhosts = ['d.test']\npaths = ['/x']\n";
+    let policy = policy(&format!("{judging}{rules}"));
+    let denied = |authority: &str| {
+        let denial = tunnel(&policy, authority).err();
+        denial.map(|denial| (denial.reason, denial.rule.map(|rule| rule.to_string())))
+    };
+    let by = |rule: &str| Some((Reason::RuleDenied, Some(rule.to_owned())));
+    assert_eq!(denied("a.test:443"), None);
+    assert_eq!(denied("unlisted.test:443"), Some((Reason::HostNotAllowed, None)));
+    assert_eq!(denied("d.test:443"), Some((Reason::HostNotAllowed, None)));
+    assert_eq!(denied("a.test:8443"), Some((Reason::PortNotAllowed, None)));
+    // This one beat the allow of https; for the next each protocol has a deny.
+    assert_eq!(denied("b.test:443"), by("no-b"));
+    assert_eq!(denied("c.test:443"), by("no-cleartext"));
+    assert_eq!(denied("b.test:8443"), by("no-cleartext"));
+}
+
+#[test]
+fn a_rule_with_an_empty_list_opens_no_tunnel() {
+    let with = |fields: &str| {
+        let policy = policy(&format!(
+            "[[rule]]\nid = 'a'\neffect = 'allow'\nhosts = ['a.test']\n{fields}\n"
+        ));
+        reason(tunnel(&policy, "a.test:443"))
+    };
+    assert_eq!(with("tls = 'intercept'\nmethods = ['GET']\npaths = ['/']"), Reason::Allowed);
+    assert_eq!(with("tls = 'intercept'\nmethods = []"), Reason::MethodNotAllowed);
+    assert_eq!(with("tls = 'intercept'\npaths = []"), Reason::PathNotAllowed);
+    assert_eq!(with("schemes = ['http']\nmethods = []"), Reason::MethodNotAllowed);
+    assert_eq!(with("schemes = []"), Reason::SchemeNotAllowed);
+    assert_eq!(with("ports = []"), Reason::PortNotAllowed);
+    assert_eq!(with("workers = { ids = [] }"), Reason::HostNotAllowed);
+}
+
+#[test]
+fn a_tunnel_holds_every_allow_of_a_protocol_in_the_order_of_the_file() {
+    // The index finds them in another order, and one of them twice.
+    let policy = policy(
+        "[[rule]]
+        id = 'below'
+        effect = 'allow'
+        suffixes = ['a.test', 'test']
+        [[rule]]
+        id = 'above'
+        effect = 'allow'
+        suffixes = ['.a.test']
+        [[rule]]
+        id = 'exact'
+        effect = 'allow'
+        hosts = ['x.a.test']
+        [[rule]]
+        id = 'other'
+        effect = 'allow'
+        suffixes = ['.a.test']
+        ports = [8443]",
+    );
+    let permit = tunnel(&policy, "x.a.test:443").unwrap();
+    let held: Vec<_> = permit.candidates.https.live(NOW).map(|rule| rule.id.as_str()).collect();
+    assert_eq!(held, ["below", "above", "exact"]);
+}
+
+#[test]
 fn a_deny_on_requests_leaves_the_tunnel_and_judges_what_is_inside() {
     let policy = policy(
         "[[rule]]
@@ -143,7 +220,22 @@ fn report_mode_lets_through_what_no_rule_matched_and_says_so() {
         [
             reported(Reason::HostNotAllowed),
             reported(Reason::HostNotAllowed),
-            reported(Reason::ProtocolNotAllowed)
+            reported(Reason::HostNotAllowed)
+        ]
+    );
+    // As in force: only where the tunnel opens for another protocol is tcp called by its name.
+    let open = policy(&format!("[defaults]\nmode = 'report'\n{MIXED}"));
+    let web = "web".to_owned();
+    assert_eq!(
+        candidates(&open, "a.test:443"),
+        [web.clone(), web, reported(Reason::ProtocolNotAllowed)]
+    );
+    assert_eq!(
+        candidates(&open, "a.test:22"),
+        [
+            reported(Reason::PortNotAllowed),
+            reported(Reason::PortNotAllowed),
+            reported(Reason::SchemeNotAllowed)
         ]
     );
     // Unseen, the deny could not be judged, and nothing softens a deny.
@@ -197,6 +289,7 @@ fn nothing_is_allocated() {
     let method = Method::parse("GET").unwrap();
     let urls = [
         "https://a.test/",
+        "https://a.test:80/",
         "http://b.test:8080/",
         "http://p.plain.test/x/y/z",
         "http://p.plain.test/b/x/c",
@@ -210,9 +303,13 @@ fn nothing_is_allocated() {
         let counted = allocation_counter::measure(|| {
             let ask = Ask { worker: &worker, method, target: &target };
             drop(policy.decide(&ask, NOW));
+        });
+        assert_eq!(counted.count_total, 0, "{url}");
+        let counted = allocation_counter::measure(|| {
             let ask = TunnelAsk { worker: &worker, authority: target.authority() };
             drop(policy.decide_tunnel(&ask, NOW));
         });
-        assert_eq!(counted.count_total, 0, "{url}");
+        // Only at a.test:443 is there a second allow for one protocol.
+        assert_eq!(counted.count_total == 0, url != "https://a.test/", "{url}");
     }
 }

@@ -128,7 +128,7 @@ fn what_is_only_reported_passes_unseen_with_strict_names() {
     assert_eq!(passage.limits().max_duration.as_secs(), 420);
     assert_eq!(reason(tunnel.select_tls(claim(Sni::Name("b.test")), NOW)), Reason::SniMismatch);
     let opaque = tunnel.select_opaque().unwrap();
-    assert_eq!(opaque.verdict(), Verdict::WouldDeny(Reason::ProtocolNotAllowed));
+    assert_eq!(opaque.verdict(), Verdict::WouldDeny(Reason::HostNotAllowed));
 }
 
 #[test]
@@ -141,6 +141,55 @@ fn a_rule_that_expired_since_the_connect_selects_nothing() {
     };
     assert_eq!(select(59), Reason::Allowed);
     assert_eq!(select(60), Reason::HostNotAllowed);
+}
+
+#[test]
+fn the_first_allow_that_has_not_expired_is_selected() {
+    let rule = |id: &str, second: u8, fields: &str| {
+        format!(
+            "[[rule]]\nid = '{id}'\neffect = 'allow'\nhosts = ['a.test']\n\
+             expires = 1970-01-01T00:00:{second}Z\n{fields}\n"
+        )
+    };
+    let rules = rule("short", 20, "sni = 'optional'") + &rule("long", 40, "sni = 'optional'");
+    let select = |policy: &Policy, second, sni| {
+        let now = Timestamp::from_second(second).unwrap();
+        let passage = tunnel(policy, "a.test:443").select_tls(claim(sni), now)?;
+        Ok((passage.rule().map(ToString::to_string), passage.verdict()))
+    };
+    let name = Sni::Name("a.test");
+    let allowed = |rule: &str| Ok((Some(rule.to_owned()), Verdict::Allow));
+    let enforce = policy(&rules);
+    assert_eq!(select(&enforce, 19, name), allowed("short"));
+    assert_eq!(select(&enforce, 20, name), allowed("long"));
+    assert_eq!(reason(select(&enforce, 40, name)), Reason::HostNotAllowed);
+    assert_eq!(select(&enforce, 0, Sni::Absent), allowed("short"));
+    let report = policy(&format!("[defaults]\nmode = 'report'\n{rules}"));
+    assert_eq!(select(&report, 39, name), allowed("long"));
+    let reported = Verdict::WouldDeny(Reason::HostNotAllowed);
+    assert_eq!(select(&report, 40, name), Ok((None, reported)));
+    assert_eq!(reason(select(&report, 40, Sni::Absent)), Reason::SniMismatch);
+}
+
+#[test]
+fn a_name_may_be_absent_only_where_every_live_rule_says_so() {
+    let strict = "[[rule]]\nid = 'strict'\neffect = 'allow'\nhosts = ['a.test', '140.82.112.6']\n\
+                  expires = 1970-01-01T00:00:10Z\n";
+    for rules in
+        [format!("{WEB}sni = 'optional'\n{strict}"), format!("{strict}{WEB}sni = 'optional'\n")]
+    {
+        let policy = policy(&rules);
+        let select = |authority: &str, second, sni| {
+            let now = Timestamp::from_second(second).unwrap();
+            tunnel(&policy, authority).select_tls(claim(sni), now)
+        };
+        let denial = select("a.test:443", 9, Sni::Absent).unwrap_err();
+        assert_eq!(denial.reason, Reason::SniMismatch);
+        assert_eq!(denial.rule.unwrap().as_str(), "strict");
+        assert_eq!(reason(select("a.test:443", 10, Sni::Absent)), Reason::Allowed);
+        assert_eq!(reason(select("a.test:443", 9, Sni::Name("a.test"))), Reason::Allowed);
+        assert_eq!(reason(select("140.82.112.6:443", 9, Sni::Absent)), Reason::Allowed);
+    }
 }
 
 #[test]
@@ -187,16 +236,20 @@ fn a_request_goes_over_a_tunnel_only_to_where_its_own_rule_may_go() {
     );
     let own = OwnAddresses::default();
     let authority = Authority::connect("a.test:80").unwrap();
-    let over = |address: &str| {
+    let over = |addresses: &[&str]| {
         let ask = TunnelAsk { worker: &worker("w"), authority: &authority };
-        let answers = Answers { addresses: vec![address.parse().unwrap()], aliases: vec![] };
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let answers = Answers { addresses, aliases: vec![] };
         let pinned = policy.decide_tunnel(&ask, NOW).unwrap().pin(&answers, &own).unwrap();
         let first = pinned.addresses()[0];
         let tunnel = pinned.reached(first).unwrap();
         reason(request(&policy, "w", "http://a.test/").over(&tunnel, &own))
     };
-    assert_eq!(over(PUBLIC), Reason::Allowed);
-    assert_eq!(over("10.20.0.1"), Reason::AddressForbidden);
+    assert_eq!(over(&[PUBLIC]), Reason::Allowed);
+    assert_eq!(over(&["10.20.0.1"]), Reason::AddressForbidden);
+    // The peer is the first; a direct request would be refused for the other.
+    assert_eq!(over(&[PUBLIC, "10.20.0.1"]), Reason::AddressForbidden);
+    assert_eq!(over(&[PUBLIC, "140.82.112.7"]), Reason::Allowed);
 }
 
 const LENDING: &str = "
@@ -275,4 +328,35 @@ fn a_grant_tells_what_its_rule_says() {
     let open = grant(&policy, "https://b.test/");
     assert!(!open.strips_method_override());
     assert_eq!((open.expires(), open.verdict()), (None, Verdict::Allow));
+}
+
+#[test]
+fn method_overrides_go_wherever_a_rule_judged_the_request() {
+    let strips = |mode: &str, rules: &str| {
+        let mut text = format!("[defaults]\nmode = '{mode}'\nschemes = ['http']\nports = [80]\n");
+        for (at, rule) in rules.split('|').filter(|rule| !rule.is_empty()).enumerate() {
+            text += &format!("[[rule]]\nid = 'r{at}'\n{}\n", rule.trim().replace(", ", "\n"));
+        }
+        grant(&policy(&text), "http://a.test/").strips_method_override()
+    };
+    let open = "effect = 'allow', hosts = ['a.test']";
+    for judging in [
+        "effect = 'deny', methods = ['DELETE']",
+        "effect = 'deny', hosts = ['a.test'], paths = ['/admin/**']",
+        "effect = 'allow', hosts = ['a.test'], methods = ['PUT']",
+        "effect = 'allow', suffixes = ['test'], paths = ['/v1']",
+    ] {
+        assert!(strips("enforce", &format!("{open}|{judging}")), "{judging}");
+        assert!(strips("report", judging), "{judging}");
+    }
+    for other in [
+        "",
+        "effect = 'deny', hosts = ['b.test'], methods = ['DELETE']",
+        "effect = 'deny', workers = { ids = ['v'] }, methods = ['DELETE']",
+        "effect = 'allow', hosts = ['a.test'], methods = ['PUT'], expires = 1970-01-01T00:00:00Z",
+        "effect = 'deny', hosts = ['a.test'], ports = [8080]",
+    ] {
+        assert!(!strips("enforce", &format!("{open}|{other}")), "{other}");
+        assert!(!strips("report", other), "{other}");
+    }
 }

@@ -124,6 +124,33 @@ fn the_grant_exists_only_for_a_pinned_peer() {
 }
 
 #[test]
+fn a_tunnel_keeps_the_rules_that_may_reach_every_address() {
+    let text = POLICY.replace("['a.test', 'b.test']", "['a.test', 'b.test', 'c.test']")
+        + "[[rule]]\nid = 'outer'\neffect = 'allow'\nhosts = ['b.test', 'd.test']\n";
+    let text = text.replacen(
+        "[[rule]]",
+        "[[rule]]\nid = 'before'\neffect = 'allow'\nhosts = ['b.test']\n[[rule]]",
+        1,
+    );
+    let policy = Policy::load(&text).policy.unwrap();
+    let held = |host: &str, addresses: &[&str]| {
+        let authority = Authority::connect(&format!("{host}:443")).unwrap();
+        let ask = TunnelAsk { worker: &worker(), authority: &authority };
+        let permit = policy.decide_tunnel(&ask, Timestamp::UNIX_EPOCH).unwrap();
+        let pinned = permit.pin(&answers(addresses), &OwnAddresses::default())?;
+        let first = pinned.addresses()[0];
+        let grant = pinned.reached(first)?;
+        let live = grant.candidates().https.live(Timestamp::UNIX_EPOCH);
+        Ok(live.map(|rule| rule.id.to_string()).collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(held("b.test", &["140.82.112.6"]), Ok("before internal outer".to_owned()));
+    assert_eq!(held("b.test", &["10.20.0.1"]), Ok("internal".to_owned()));
+    assert_eq!(held("b.test", &["140.82.112.6", "10.20.0.1"]), Ok("internal".to_owned()));
+    assert!(matches!(detail(held("b.test", &["10.21.0.1"])), DenialDetail::Address { .. }));
+    assert!(matches!(detail(held("d.test", &["10.20.0.1"])), DenialDetail::Address { .. }));
+}
+
+#[test]
 fn a_tunnel_keeps_the_protocols_whose_rule_may_reach_every_address() {
     let own = OwnAddresses::default();
     let granted = |addresses: &[&str]| {
@@ -131,7 +158,7 @@ fn a_tunnel_keeps_the_protocols_whose_rule_may_reach_every_address() {
         let first = pinned.addresses()[0];
         pinned.reached(first)
     };
-    let rights = |grant: &TunnelGrant| grant.candidates().all().map(|c| c.is_ok());
+    let rights = |grant: &TunnelGrant| grant.candidates().all().map(|c| c.right().is_ok());
     assert_eq!(rights(&granted(&["140.82.112.6"]).unwrap()), [true, true, false]);
     assert_eq!(rights(&granted(&["10.20.0.1"]).unwrap()), [true, false, false]);
     assert!(matches!(detail(granted(&["10.21.0.1"])), DenialDetail::Address { .. }));

@@ -24,6 +24,11 @@ impl Workers {
             && worker.labels.contain(&self.labels)
     }
 
+    /// Whether no worker is admitted: an empty list was written.
+    pub(crate) fn are_none(&self) -> bool {
+        self.ids.as_ref().is_some_and(BTreeSet::is_empty)
+    }
+
     /// Whether there may be a worker that both admit.
     pub(crate) fn may_share(&self, other: &Self) -> bool {
         let ids = match (&self.ids, &other.ids) {
@@ -129,6 +134,10 @@ impl Methods {
         matches!(self, Self::Listed(_))
     }
 
+    pub(super) fn are_none(&self) -> bool {
+        matches!(self, Self::Listed(methods) if methods.is_empty())
+    }
+
     /// Methods have case, but some origins ignore it: `delete` must not pass a deny of `DELETE`,
     /// nor an allow of it.
     pub(super) fn contain(&self, method: &str, effect: Effect) -> bool {
@@ -152,6 +161,10 @@ pub(crate) enum Paths {
 impl Paths {
     pub(crate) fn are_listed(&self) -> bool {
         matches!(self, Self::Listed(_))
+    }
+
+    pub(super) fn are_none(&self) -> bool {
+        matches!(self, Self::Listed(paths) if paths.is_empty())
     }
 
     pub(super) fn contain(&self, path: &str) -> bool {

@@ -32,7 +32,9 @@ impl<'d> Table<'d> {
     /// Returns the value of a key, which is known from now on.
     pub fn find(&self, key: &'static str) -> Option<Value<'d>> {
         self.known.borrow_mut().push(key);
-        self.entries.get(key).map(|value| Value::new(key, Role::Whole, value, self.report))
+        self.entries
+            .get(key)
+            .map(|value| Value::new(self.name, key, Role::Whole, value, self.report))
     }
 
     /// Makes a key known whose value is of no interest.
@@ -53,7 +55,7 @@ impl<'d> Table<'d> {
     pub fn free_keys(&self) -> Vec<(At<&'d str>, Value<'d>)> {
         let entries = self.entries.iter().map(|(key, value)| {
             let at = At { value: &**key.get_ref(), span: key.span() };
-            (at, Value::new(self.name, Role::Member, value, self.report))
+            (at, Value::new(self.name, self.name, Role::Member, value, self.report))
         });
         let entries: Vec<_> = entries.collect();
         self.known.borrow_mut().extend(entries.iter().map(|(key, _)| key.value));

@@ -1,4 +1,5 @@
 use super::*;
+use jiff::Timestamp;
 
 fn problems(text: &str, read: impl FnOnce(Table<'_>)) -> Vec<(usize, usize, String, String)> {
     let document = Document::parse(text);
@@ -145,6 +146,13 @@ fn an_instant_has_an_offset() {
     };
     assert_eq!(read("k = 2027-01-01T00:00:00Z").unwrap(), "2027-01-01T00:00:00Z");
     assert_eq!(read("k = 2027-01-01T02:30:00+02:30").unwrap(), "2027-01-01T00:00:00Z");
+    let last = Timestamp::MAX.to_string();
+    assert_eq!(read("k = 9999-12-30T21:59:59Z").unwrap(), "9999-12-30T21:59:59Z");
+    assert_eq!(read("k = 9999-12-31T23:59:59Z").unwrap(), last);
+    assert_eq!(read("k = 9999-12-31T23:59:59-23:59").unwrap(), last);
+    assert_eq!(read("k = 0000-01-01T00:00:00+23:59").unwrap(), "-000001-12-31T00:01:00Z");
+    assert_eq!(read("k = 2016-12-31T23:59:60Z").unwrap(), "2016-12-31T23:59:59Z");
+    assert_eq!(read("k = 2016-12-31T23:59:61Z"), None);
     for local in ["2027-01-01T00:00:00", "2027-01-01", "00:00:00", "'2027-01-01T00:00:00Z'"] {
         assert_eq!(read(&format!("k = {local}")), None, "{local}");
     }

@@ -19,6 +19,8 @@ use super::{At, Report, Span, Table, nearest, shown, units};
 /// A value with the key it belongs to.
 #[derive(Clone, Copy)]
 pub struct Value<'d> {
+    /// What problems call the table that the key is in.
+    within: &'static str,
     key: &'static str,
     role: Role,
     inner: &'d Spanned<DeValue<'d>>,
@@ -38,12 +40,13 @@ pub(super) enum Role {
 
 impl<'d> Value<'d> {
     pub(super) fn new(
+        within: &'static str,
         key: &'static str,
         role: Role,
         inner: &'d Spanned<DeValue<'d>>,
         report: &'d Report<'d>,
     ) -> Self {
-        Self { key, role, inner, report }
+        Self { within, key, role, inner, report }
     }
 
     /// Returns where the value stands.
@@ -137,11 +140,12 @@ impl<'d> Value<'d> {
     pub fn list(&self) -> Option<At<Vec<Value<'d>>>> {
         match self.inner.get_ref() {
             DeValue::Array(entries) => {
-                let entry = |inner| Value::new(self.key, Role::Entry, inner, self.report);
+                let entry =
+                    |inner| Value::new(self.within, self.key, Role::Entry, inner, self.report);
                 Some(self.at(entries.iter().map(entry).collect()))
             }
             DeValue::Table(_) => {
-                let fix = format!("write it as `[[{}]]`, once for each", self.key);
+                let fix = format!("write it as `[[{}]]`, once for each", self.header());
                 self.refuse("a list", &fix)
             }
             DeValue::String(_)
@@ -169,7 +173,7 @@ impl<'d> Value<'d> {
         match self.inner.get_ref() {
             DeValue::Table(entries) => Some(Table::new(name, entries, self.span(), self.report)),
             DeValue::Array(_) => {
-                let fix = format!("write `[{}]` or `{{ … }}`, once", self.key);
+                let fix = format!("write `[{}]` or `{{ … }}`, once", self.header());
                 self.refuse("a table", &fix)
             }
             DeValue::String(_)
@@ -257,6 +261,15 @@ impl<'d> Value<'d> {
         }
     }
 
+    /// The key as a header has it: behind the name of its table, where that has a header.
+    fn header(&self) -> String {
+        let table = self.within.strip_prefix("`[").and_then(|name| name.strip_suffix("]`"));
+        match table.map(|name| name.trim_matches(['[', ']'])) {
+            Some(table) => format!("{table}.{}", self.key),
+            None => self.key.to_owned(),
+        }
+    }
+
     fn at<T>(&self, value: T) -> At<T> {
         At { value, span: self.span() }
     }
@@ -284,15 +297,18 @@ fn timestamp(written: &Datetime) -> Option<Timestamp> {
         TomlOffset::Z => 0,
         TomlOffset::Custom { minutes } => i32::from(*minutes),
     };
+    // A leap second, which no clock here shows, is the second before it.
+    let second = time.second.unwrap_or(0).min(59);
     let civil = DateTime::new(
         i16::try_from(date.year).ok()?,
         i8::try_from(date.month).ok()?,
         i8::try_from(date.day).ok()?,
         i8::try_from(time.hour).ok()?,
         i8::try_from(time.minute).ok()?,
-        i8::try_from(time.second.unwrap_or(0)).ok()?,
+        i8::try_from(second).ok()?,
         i32::try_from(time.nanosecond.unwrap_or(0)).ok()?,
     );
     let offset = Offset::from_seconds(minutes.checked_mul(60)?).ok()?;
-    offset.to_timestamp(civil.ok()?).ok()
+    // No year of the format is too early; the last hours of 9999 are behind the last instant.
+    Some(offset.to_timestamp(civil.ok()?).unwrap_or(Timestamp::MAX))
 }
