@@ -221,6 +221,15 @@ impl TunnelGrant {
         Ok(self.passage(right, intercept))
     }
 
+    /// Says whether plain HTTP may go on in the tunnel at all. Which rule, each request inside
+    /// will say for itself.
+    pub fn select_http(&self) -> Result<Verdict, Denial> {
+        match self.permit.candidates.http.right() {
+            Ok(right) => Ok(right.verdict()),
+            Err(denial) => Err(denial.clone()),
+        }
+    }
+
     /// Selects the rule for what is neither TLS nor HTTP: one with scheme tcp.
     pub fn select_opaque(&self) -> Result<Passage, Denial> {
         match self.permit.candidates.tcp.right() {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use egret_policy::{Policy, WorkerId};
+use egret_policy::WorkerId;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -98,33 +98,17 @@ impl Connection {
         Ok(())
     }
 
-    /// Checks the rights again after they were entered in the live index: a revocation or a new
-    /// policy either found the entry or is seen here.
-    pub(crate) fn still_allowed(
+    /// Checks the rights again after they were entered in the live index: a revocation, a new
+    /// policy or an expiry either found the entry or is seen here.
+    pub(crate) fn still_standing(
         &self,
-        judged_by: &Arc<Policy>,
         worker: &WorkerId,
         standing: &Standing,
     ) -> Result<(), Refusal> {
         if !self.listener.identification.is_admitted(worker, &*self.shared.workers) {
             return Err(Refusal::Revoked);
         }
-        let current = self.shared.policy.load_full();
-        match Arc::ptr_eq(judged_by, &current) {
-            true => Ok(()),
-            false => Ok(self.shared.holds(&current, standing)?),
-        }
-    }
-
-    /// The same, when it is not known which policy judged.
-    pub(crate) fn still_standing(
-        &self,
-        worker: &WorkerId,
-        standing: &Standing,
-    ) -> Result<(), Refusal> {
-        let current = self.shared.policy.load_full();
-        self.still_allowed(&current, worker, standing)?;
-        Ok(self.shared.holds(&current, standing)?)
+        Ok(self.shared.holds(&self.shared.policy.load(), standing)?)
     }
 }
 
@@ -169,10 +153,10 @@ fn take_in(stream: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shar
         place,
         seat: Mutex::default(),
     });
-    let stop = shared.stop.clone();
     shared.tasks.spawn(until_cut(cut, async move {
         let _registration = registration;
-        serve(connection, io, stop).await;
+        // Nothing but the proxy's own end winds a worker's connection down.
+        serve(connection, io, CancellationToken::new()).await;
     }));
 }
 
@@ -202,6 +186,7 @@ async fn serve<S>(connection: Arc<Connection>, io: Gate<S>, wind_down: Cancellat
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let stop = connection.shared.stop.clone();
     let service = service_fn(move |request| {
         let connection = connection.clone();
         async move { Ok::<_, std::convert::Infallible>(exchange(connection, request).await) }
@@ -217,6 +202,10 @@ where
     let ended = tokio::select! {
         ended = &mut serving => ended,
         () = wind_down.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+        () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

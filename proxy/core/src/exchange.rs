@@ -14,8 +14,8 @@ use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use egret_policy::{
-    Ask, Authority, Grant, Method, Passage, Policy, Scheme, Sni, Target, TlsClaim, TunnelAsk,
-    TunnelGrant, Worker,
+    Ask, Authority, Grant, Method, Passage, Scheme, Sni, Target, TlsClaim, TunnelAsk, TunnelGrant,
+    Worker,
 };
 use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header::CONTENT_LENGTH};
 use http_body_util::{Either, Full};
@@ -26,7 +26,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{sync::Mutex, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     accept::{self, Connection},
@@ -39,7 +39,7 @@ use crate::{
     parse::Head,
     record::{ClosedBy, Draft},
     refusal::{Challenge, Refusal},
-    relay::{Bounds, Download, Upload, UploadError},
+    relay::{Bounds, Download, EndWithExchange, Upload, UploadError},
     socket::Socket,
     tunnel::{self, WorkerEnd},
 };
@@ -50,7 +50,7 @@ pub(crate) type Outgoing = Either<Full<Bytes>, Download>;
 /// How stages 2 to 9 end when nothing refuses.
 enum Answer {
     /// The origin answered; its body is still to be relayed.
-    Response { response: Response<Incoming>, limit: u64, bounds: Bounds },
+    Response { response: Response<Incoming>, limit: u64, bounds: Bounds, end: EndWithExchange },
     /// CONNECT succeeded; the tunnel begins when the 200 has gone out.
     Tunnel { upgrade: OnUpgrade, tunnel: Box<OpenTunnel> },
 }
@@ -69,6 +69,15 @@ pub(crate) struct HttpTunnel {
     authority: Authority,
     grant: TunnelGrant,
     origin: Mutex<SendRequest<Upload>>,
+    way: Way,
+}
+
+/// The connection to an origin that speaks HTTP.
+struct Way {
+    /// Cancelled when the origin's side has ended.
+    ended: CancellationToken,
+    /// Ends our side.
+    abort: CancellationToken,
 }
 
 /// Runs one request to its answer.
@@ -105,13 +114,16 @@ pub(crate) async fn exchange(
         }
     };
     match answer {
-        Ok(Answer::Response { mut response, limit, bounds }) => {
+        Ok(Answer::Response { mut response, limit, bounds, end }) => {
             hop::towards_worker(response.headers_mut());
+            // The origin's reason phrase is not relayed: egret's own codes stand there.
+            response.extensions_mut().clear();
             draft.status(response.status().as_u16());
             response.map(|body| {
                 // Until the body has ended, the exchange is live and its connection not idle.
-                let hold = Box::new((registration, fact));
-                Either::Right(Download::new(body, draft, limit, bounds, hold))
+                let watched = watch(&connection, &draft, bounds);
+                let hold = Box::new((registration, fact, end, watched));
+                Either::Right(Download::new(body, draft, limit, hold))
             })
         }
         Ok(Answer::Tunnel { upgrade, tunnel }) => {
@@ -123,6 +135,21 @@ pub(crate) async fn exchange(
         }
         Err(refusal) => refuse(&connection, draft, refusal).await,
     }
+}
+
+/// Cuts the connection when an answer's time is up, until the returned guard is dropped.
+fn watch(connection: &Connection, draft: &Draft, bounds: Bounds) -> DropGuard {
+    let ended = CancellationToken::new();
+    let (guard, cut) = (ended.clone().drop_guard(), connection.cut.clone());
+    let meter = draft.meter().clone();
+    let watching = async move {
+        tokio::select! {
+            () = ended.cancelled() => {}
+            by = bounds.exceeded(meter) => cut.now(by),
+        }
+    };
+    connection.shared.tasks.spawn(accept::until_cut(connection.cut.clone(), watching));
+    guard
 }
 
 /// Records a refusal (stage 10) and answers with it.
@@ -210,10 +237,10 @@ async fn forward(
     draft.connected(grant.peer(), took);
 
     let granted = Granted { worker, method, target, grant };
-    granted.stand(connection, registration, &policy)?;
+    granted.stand(connection, registration)?;
 
-    let (mut origin, _) = speak_http(connection, socket).await?;
-    send(connection, draft, &granted, request, &mut origin).await
+    let (mut origin, way) = speak_http(connection, socket).await?;
+    send(connection, draft, &granted, request, &mut origin, &way).await
 }
 
 /// Stages 2 to 9 of a request inside a tunnel that carries plain HTTP. Stages 5 to 7 were the
@@ -227,6 +254,7 @@ async fn in_tunnel(
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let shared = &connection.shared;
+    connection.admit()?;
 
     // 2 parse
     let (method, target) = Head::in_tunnel(fact, request.headers(), &tunnel.authority)?;
@@ -248,10 +276,11 @@ async fn in_tunnel(
     draft.allow(grant.verdict(), grant.rule()).await?;
 
     let granted = Granted { worker: worker.clone(), method, target, grant };
-    granted.stand(connection, registration, &policy)?;
+    granted.stand(connection, registration)?;
 
     let mut origin = tunnel.origin.lock().await;
-    send(connection, draft, &granted, request, &mut origin).await
+    origin.ready().await.map_err(|_| Refusal::UpstreamReset)?;
+    send(connection, draft, &granted, request, &mut origin, &tunnel.way).await
 }
 
 /// A request that was decided, with the grant for the connection it may leave over.
@@ -264,15 +293,10 @@ struct Granted {
 
 impl Granted {
     /// Enters the right in the live index first and checks it second.
-    fn stand(
-        &self,
-        connection: &Connection,
-        registration: &Registration,
-        policy: &Arc<Policy>,
-    ) -> Result<(), Refusal> {
+    fn stand(&self, connection: &Connection, registration: &Registration) -> Result<(), Refusal> {
         let standing = self.standing();
         registration.stand(self.grant.rule(), self.grant.credentials(), standing.clone());
-        connection.still_allowed(policy, &self.worker.id, &standing)
+        connection.still_standing(&self.worker.id, &standing)
     }
 
     fn standing(&self) -> Standing {
@@ -292,6 +316,7 @@ async fn send(
     granted: &Granted,
     request: Request<Incoming>,
     origin: &mut SendRequest<Upload>,
+    way: &Way,
 ) -> Result<Answer, Refusal> {
     let shared = &connection.shared;
     let Granted { worker, target, grant, .. } = granted;
@@ -303,7 +328,7 @@ async fn send(
     parts.version = Version::HTTP_11;
     parts.uri = Uri::try_from(target.path_and_query()).map_err(|_| Refusal::Internal)?;
     parts.extensions.clear();
-    let (upload, fault) = Upload::new(
+    let (upload, state) = Upload::new(
         body,
         draft.meter().clone(),
         limits.max_request_bytes,
@@ -316,8 +341,13 @@ async fn send(
         inject(request, target.scheme(), target.authority(), grant, &worker.id, &*shared.bridge)
             .await?;
 
-    // 9 relay
-    let bounds = Bounds::new(limits, grant.expires(), shared.clock.now());
+    // 9 relay, if the right has not ended while the request was made ready.
+    let end = EndWithExchange { upload: state.clone(), origin: way.abort.clone() };
+    let now = shared.clock.now();
+    if grant.expires().is_some_and(|at| at <= now) {
+        connection.still_standing(&worker.id, &granted.standing())?;
+    }
+    let bounds = Bounds::new(limits, grant.expires(), now);
     draft.meter().touch();
     let answered = tokio::select! {
         answered = origin.send_request(ready.into_request()) => answered,
@@ -330,14 +360,14 @@ async fn send(
         }
     };
     let response =
-        answered.map_err(|error| match (fault.get(), connection.facts.body_fault()) {
+        answered.map_err(|error| match (state.fault(), connection.facts.body_fault()) {
             (Some(UploadError::Malformed), Some(fault)) => Refusal::Head(fault),
-            (Some(fault), _) => Refusal::Upload(*fault),
+            (Some(fault), _) => Refusal::Upload(fault),
             (None, _) if error.is_parse() => Refusal::UpstreamProtocol,
             (None, _) => Refusal::UpstreamReset,
         })?;
     judge(&response, &granted.method, limits.max_response_bytes)?;
-    Ok(Answer::Response { response, limit: limits.max_response_bytes, bounds })
+    Ok(Answer::Response { response, limit: limits.max_response_bytes, bounds, end })
 }
 
 /// Refuses answers that must not be passed on.
@@ -401,7 +431,7 @@ async fn connect(
         selected: None,
     };
     registration.stand(None, &[], standing.clone());
-    connection.still_allowed(&policy, &worker.id, &standing)?;
+    connection.still_standing(&worker.id, &standing)?;
     Ok(OpenTunnel { worker, authority, connected })
 }
 
@@ -416,12 +446,15 @@ async fn pass(
     let shared = connection.shared.clone();
     let OpenTunnel { worker, authority, connected } = *tunnel;
     let Connected { socket: origin, grant, .. } = connected;
-    let Ok(mut end) = tunnel::take_over(upgrade).await else { return leave(draft, &grant).await };
+    let patience = shared.limits.first_byte_timeout;
+    let Ok(Ok(mut end)) = timeout(patience, tunnel::take_over(upgrade)).await else {
+        return leave(draft, &grant).await;
+    };
 
     let first = if grant.opaque() {
         Ok(Ok(FirstBytes::Other))
     } else {
-        timeout(shared.limits.first_byte_timeout, tunnel::first_bytes(&mut end)).await
+        timeout(patience, tunnel::first_bytes(&mut end)).await
     };
     let now = shared.clock.now();
     let (passage, selected) = match first {
@@ -429,8 +462,15 @@ async fn pass(
         Ok(Err(_) | Ok(FirstBytes::NeedMore)) => return leave(draft, &grant).await,
         Ok(Ok(FirstBytes::Http)) => {
             draft.selected(Scheme::Http.as_str(), None);
-            if let Err(error) = draft.allow(grant.verdict(), None).await {
-                return close(draft, Refusal::Audit(error)).await;
+            // Cleartext can be answered in cleartext: where http is denied, each request inside is
+            // told so, and the tunnel's own record says it as well.
+            match grant.select_http() {
+                Ok(verdict) => {
+                    if let Err(error) = draft.allow(verdict, None).await {
+                        return close(draft, Refusal::Audit(error)).await;
+                    }
+                }
+                Err(denial) => draft.deny(denial.reason.code(), denial.rule.as_ref()).await,
             }
             let tunnel = PlainTunnel { worker, authority, grant, origin, end };
             return pass_http(connection, draft, registration, tunnel).await;
@@ -457,6 +497,10 @@ async fn pass(
         Ok(passage) => passage,
         Err(denial) => return close(draft, denial.into()).await,
     };
+    if passage.intercept() {
+        // Whoever starts a proxy refuses such a policy; relayed blindly it would be half kept.
+        return close(draft, Refusal::Internal).await;
+    }
     if let Err(error) = draft.allow(passage.verdict(), passage.rule()).await {
         return close(draft, Refusal::Audit(error)).await;
     }
@@ -473,8 +517,10 @@ async fn pass(
     let bounds = Bounds::new(passage.limits(), passage.expires(), shared.clock.now());
     draft.meter().touch();
     let WorkerEnd { socket, early } = end;
-    let by = tunnel::pump(&socket, &origin, &early.freeze(), draft.meter(), bounds).await;
-    draft.complete(by);
+    match tunnel::pump(&socket, &origin, &early.freeze(), draft.meter(), bounds).await {
+        Ok(by) => draft.complete(by),
+        Err(by) => draft.cut(by),
+    }
 }
 
 /// A tunnel whose first bytes were plain HTTP.
@@ -502,33 +548,37 @@ fn pass_http(
             selected: Some(Selected::Http),
         };
         registration.stand(None, &[], standing);
-        let Ok((origin, origin_ended)) = speak_http(&connection, origin).await else {
+        let Ok((origin, way)) = speak_http(&connection, origin).await else {
             return draft.complete(ClosedBy::Upstream);
         };
-        let tunnel = HttpTunnel { worker, authority, grant, origin: Mutex::new(origin) };
-        accept::serve_tunnel(&connection, tunnel, end, origin_ended.clone()).await;
-        let by_origin = origin_ended.is_cancelled();
+        let ended = way.ended.clone();
+        let tunnel = HttpTunnel { worker, authority, grant, origin: Mutex::new(origin), way };
+        accept::serve_tunnel(&connection, tunnel, end, ended.clone()).await;
+        let by_origin = ended.is_cancelled();
         draft.complete(if by_origin { ClosedBy::Upstream } else { ClosedBy::Client });
     })
 }
 
-/// Begins HTTP/1.1 towards the origin; the token is cancelled when the origin's side has ended.
+/// Begins HTTP/1.1 towards the origin.
 async fn speak_http(
     connection: &Connection,
     socket: Socket,
-) -> Result<(SendRequest<Upload>, CancellationToken), Refusal> {
+) -> Result<(SendRequest<Upload>, Way), Refusal> {
     let handshake = http1::Builder::new().handshake(TokioIo::new(socket)).await;
     let (sender, driver) = handshake.map_err(|_| Refusal::UpstreamReset)?;
-    let ended = CancellationToken::new();
-    let tell = ended.clone().drop_guard();
+    let way = Way { ended: CancellationToken::new(), abort: CancellationToken::new() };
+    let (tell, abort) = (way.ended.clone().drop_guard(), way.abort.clone());
     let drive = async move {
         let _tell = tell;
-        if let Err(error) = driver.await {
-            tracing::debug!(%error, "an origin's connection ended");
+        tokio::select! {
+            () = abort.cancelled() => {}
+            ended = driver => if let Err(error) = ended {
+                tracing::debug!(%error, "an origin's connection ended");
+            },
         }
     };
     connection.shared.tasks.spawn(accept::until_cut(connection.cut.clone(), drive));
-    Ok((sender, ended))
+    Ok((sender, way))
 }
 
 /// Ends a tunnel whose worker left before it said anything: it was granted, and nothing moved.

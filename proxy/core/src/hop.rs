@@ -48,7 +48,12 @@ pub(crate) fn towards_origin(
     authority: &Authority,
     grant: &Grant,
 ) {
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
     end_here(headers);
+    if chunked {
+        // hyper frames the body anew, but believes that GET and HEAD have none unless it is told.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     for name in [EXPECT, TRACESTATE, BAGGAGE] {
         headers.remove(name);
     }

@@ -66,7 +66,11 @@ impl Head {
         if hop::has_looped(headers) {
             return Err(Refusal::LoopDetected);
         }
-        Ok((method, target))
+        match target.scheme() {
+            Scheme::Http => Ok((method, target)),
+            // What came in the clear is never judged, nor sent, as if it had come over TLS.
+            Scheme::Https | Scheme::Tcp => Err(Refusal::HttpsInCleartext),
+        }
     }
 }
 

@@ -247,7 +247,12 @@ impl Draft {
         self.line.reason = Some(reason);
         self.line.event = "decision";
         self.line.time = time(&*self.clock);
-        self.recorder.write(self.line.clone()).await
+        let written = self.recorder.write(self.line.clone()).await;
+        if written.is_err() {
+            // What could not be decided on record was refused; its end is not kept for later.
+            self.completion = None;
+        }
+        written
     }
 
     /// Notes the status that the worker was given.
@@ -258,6 +263,12 @@ impl Draft {
     /// Notes a reason that came up after the decision.
     pub(crate) fn reason(&mut self, code: &'static str) {
         self.line.reason = Some(code);
+    }
+
+    /// Ends the exchange and the connection that it came over, with a reset.
+    pub(crate) fn cut(self, by: ClosedBy) {
+        self.cut.now(by);
+        self.complete(by);
     }
 
     /// Ends the exchange.

@@ -9,7 +9,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -20,6 +20,7 @@ use egret_policy::{RuleLimits, Timestamp};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::record::{ClosedBy, Draft};
 
@@ -122,8 +123,37 @@ pub enum UploadError {
     Idle,
 }
 
-/// What went wrong with an upload, seen from outside the body.
-pub(crate) type UploadFault = Arc<OnceLock<UploadError>>;
+/// An upload, seen from outside the body.
+pub(crate) type UploadState = Arc<UploadEnd>;
+
+/// How an upload ended, if it has.
+#[derive(Debug, Default)]
+pub(crate) struct UploadEnd {
+    fault: OnceLock<UploadError>,
+    whole: AtomicBool,
+}
+
+impl UploadEnd {
+    /// Returns what cut the upload short.
+    pub(crate) fn fault(&self) -> Option<UploadError> {
+        self.fault.get().copied()
+    }
+}
+
+/// Ends the way to the origin with the exchange, if the upload is not through by then: an origin
+/// that answers early is no channel for what follows.
+pub(crate) struct EndWithExchange {
+    pub(crate) upload: UploadState,
+    pub(crate) origin: CancellationToken,
+}
+
+impl Drop for EndWithExchange {
+    fn drop(&mut self) {
+        if !self.upload.whole.load(Ordering::Acquire) {
+            self.origin.cancel();
+        }
+    }
+}
 
 /// A request body on its way to the origin; its trailers are dropped.
 pub struct Upload {
@@ -132,7 +162,7 @@ pub struct Upload {
     limit: u64,
     idle: Duration,
     timer: Pin<Box<Sleep>>,
-    fault: UploadFault,
+    end: UploadState,
 }
 
 impl Upload {
@@ -141,15 +171,23 @@ impl Upload {
         meter: Arc<Meter>,
         limit: u64,
         idle: Duration,
-    ) -> (Self, UploadFault) {
-        let fault = UploadFault::default();
+    ) -> (Self, UploadState) {
+        let end = UploadState::default();
         let timer = Box::pin(sleep(idle));
-        (Self { body, meter, limit, idle, timer, fault: fault.clone() }, fault)
+        let upload = Self { body, meter, limit, idle, timer, end: end.clone() };
+        upload.note_end();
+        (upload, end)
+    }
+
+    fn note_end(&self) {
+        if self.body.is_end_stream() {
+            self.end.whole.store(true, Ordering::Release);
+        }
     }
 
     fn fail(&self, error: UploadError) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         // The first fault is the cause; what follows it is noise.
-        let _ = self.fault.set(error);
+        let _ = self.end.fault.set(error);
         Poll::Ready(Some(Err(error)))
     }
 }
@@ -163,15 +201,23 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                self.end.whole.store(true, Ordering::Release);
+                Poll::Ready(None)
+            }
             Poll::Ready(Some(Err(_))) => self.fail(UploadError::Malformed),
             Poll::Ready(Some(Ok(frame))) => {
-                let Some(data) = frame.data_ref() else { return Poll::Ready(None) };
+                let Some(data) = frame.data_ref() else {
+                    // Trailers: the last of it, and they end here.
+                    self.end.whole.store(true, Ordering::Release);
+                    return Poll::Ready(None);
+                };
                 if self.meter.add_up(data.len()) > self.limit {
                     return self.fail(UploadError::TooLarge);
                 }
                 let next = Instant::now() + self.idle;
                 self.timer.as_mut().reset(next);
+                self.note_end();
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Pending => {
@@ -199,11 +245,11 @@ pub(crate) enum DownloadError {
     Limit,
 }
 
-/// An answer's body on its way to the worker.
+/// An answer's body on its way to the worker. Its time limits are watched from outside: a worker
+/// that does not read keeps this from being asked for more.
 pub(crate) struct Download {
     body: Incoming,
     limit: u64,
-    exceeded: Pin<Box<dyn Future<Output = ClosedBy> + Send + Sync>>,
     /// Until the exchange has ended; whatever else must live as long ends with it.
     draft: Option<(Draft, Box<dyn Send + Sync>)>,
 }
@@ -214,23 +260,26 @@ impl Download {
         body: Incoming,
         draft: Draft,
         limit: u64,
-        bounds: Bounds,
         hold: Box<dyn Send + Sync>,
     ) -> Self {
-        let exceeded = Box::pin(bounds.exceeded(draft.meter().clone()));
-        let mut download = Self { body, limit, exceeded, draft: Some((draft, hold)) };
-        if download.body.is_end_stream() {
-            download.end(ClosedBy::Upstream, None);
-        }
+        let mut download = Self { body, limit, draft: Some((draft, hold)) };
+        download.end_if_whole();
         download
     }
 
-    fn end(&mut self, by: ClosedBy, code: Option<&'static str>) {
+    fn end_if_whole(&mut self) {
+        if self.body.is_end_stream()
+            && let Some((draft, _hold)) = self.draft.take()
+        {
+            draft.complete(ClosedBy::Upstream);
+        }
+    }
+
+    /// Ends the exchange with a reset, so that the worker cannot take what it got for the whole.
+    fn cut(&mut self, by: ClosedBy, code: &'static str) {
         if let Some((mut draft, _hold)) = self.draft.take() {
-            if let Some(code) = code {
-                draft.reason(code);
-            }
-            draft.complete(by);
+            draft.reason(code);
+            draft.cut(by);
         }
     }
 }
@@ -243,17 +292,15 @@ impl Body for Download {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
-        if let Poll::Ready(by) = self.exceeded.as_mut().poll(cx) {
-            self.end(by, None);
-            return Poll::Ready(Some(Err(DownloadError::Limit)));
-        }
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             None => {
-                self.end(ClosedBy::Upstream, None);
+                if let Some((draft, _hold)) = self.draft.take() {
+                    draft.complete(ClosedBy::Upstream);
+                }
                 Poll::Ready(None)
             }
             Some(Err(_)) => {
-                self.end(ClosedBy::Error, Some("egress.upstream_reset"));
+                self.cut(ClosedBy::Upstream, "egress.upstream_reset");
                 Poll::Ready(Some(Err(DownloadError::Upstream)))
             }
             Some(Ok(frame)) => {
@@ -263,12 +310,10 @@ impl Body for Download {
                     .as_ref()
                     .is_some_and(|(draft, _)| draft.meter().add_down(moved) > self.limit);
                 if passed {
-                    self.end(ClosedBy::Limit, Some("egress.response_too_large"));
+                    self.cut(ClosedBy::Limit, "egress.response_too_large");
                     return Poll::Ready(Some(Err(DownloadError::Limit)));
                 }
-                if self.body.is_end_stream() {
-                    self.end(ClosedBy::Upstream, None);
-                }
+                self.end_if_whole();
                 Poll::Ready(Some(Ok(frame)))
             }
         }

@@ -21,6 +21,11 @@ use crate::live::Cut;
 /// A peer that is gone without a word is noticed within about this time, twice over.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// A peer that takes none of what is there for it is given up by the kernel, whatever else waits:
+/// the last bytes of an answer have no exchange left to time them.
+#[cfg(target_os = "linux")]
+const STALLED: Duration = Duration::from_secs(600);
+
 pub(crate) struct Socket {
     stream: TcpStream,
     cut: Cut,
@@ -32,6 +37,8 @@ impl Socket {
         stream.set_nodelay(true)?;
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 6);
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        #[cfg(target_os = "linux")]
+        SockRef::from(&stream).set_tcp_user_timeout(Some(STALLED))?;
         Ok(Self { stream, cut })
     }
 

@@ -104,14 +104,15 @@ pub(crate) async fn first_bytes(end: &mut WorkerEnd) -> io::Result<FirstBytes> {
     }
 }
 
-/// Carries bytes both ways until both ends have closed or a limit is reached.
+/// Carries bytes both ways until both ends have closed (`Ok`, with who was first), or until a fault
+/// or a limit (`Err`), after which neither end may take what it got for the whole.
 pub(crate) async fn pump(
     worker: &Socket,
     origin: &Socket,
     first: &Bytes,
     meter: &Arc<Meter>,
     bounds: Bounds,
-) -> ClosedBy {
+) -> Result<ClosedBy, ClosedBy> {
     let ended = OnceLock::new();
     let note = |result: Result<(), ClosedBy>, side: ClosedBy| {
         // Whoever ended first is the one to name.
@@ -135,11 +136,10 @@ pub(crate) async fn pump(
         note(one_way(origin.stream(), worker.stream(), sides, count).await, ClosedBy::Upstream)
     };
     tokio::select! {
-        limit = bounds.exceeded(meter.clone()) => limit,
-        both = async { tokio::try_join!(up, down) } => match both {
-            Ok(_) => ended.get().copied().unwrap_or(ClosedBy::Client),
-            Err(side) => side,
-        },
+        limit = bounds.exceeded(meter.clone()) => Err(limit),
+        both = async { tokio::try_join!(up, down) } => {
+            both.map(|_| ended.get().copied().unwrap_or(ClosedBy::Client))
+        }
     }
 }
 

@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Lines that may wait; one is reserved for the completion of each exchange that is open.
 const QUEUE: usize = 1 << 16;
 const BATCH: usize = 1024;
+/// What is written at a time of what a failure left.
+const KEPT_PIECE: usize = 16 << 10;
 
 /// Why a record could not be written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -169,7 +171,8 @@ struct Segment {
     length: u64,
     /// The number of the next line.
     seq: u64,
-    /// Lines that a failed write left to be written again.
+    /// Completions that a failed write left to be written again: at most one for each exchange
+    /// that was open when writing began to fail, since none is let through after that.
     kept: Vec<u8>,
 }
 
@@ -204,22 +207,17 @@ impl Segment {
         Ok(Self { file, length, seq, kept: Vec::new() })
     }
 
+    /// Writes a batch and answers whoever waits for it. What has happened already (completions) is
+    /// kept when that fails; decisions are not, since they are refused.
     fn append(&mut self, batch: &mut Vec<Message>) {
-        let mut bytes = std::mem::take(&mut self.kept);
-        let before = (bytes.clone(), self.seq);
-        for message in batch.iter_mut() {
-            self.number(&mut message.line, &mut bytes);
-        }
-        let result = self.put(&bytes);
+        let result = self.write_kept().and_then(|()| self.write_batch(batch));
         if let Err(error) = &result {
             tracing::error!(%error, "write the record");
-            // Refused decisions are not written later, as if they had been taken; what has
-            // happened already must be.
-            (bytes, self.seq) = before;
+            let mut kept = std::mem::take(&mut self.kept);
             for message in batch.iter_mut().filter(|message| message.written.is_none()) {
-                self.number(&mut message.line, &mut bytes);
+                self.number(&mut message.line, &mut kept);
             }
-            self.kept = bytes;
+            self.kept = kept;
         }
         for message in batch.drain(..) {
             if let Some(written) = message.written {
@@ -227,6 +225,29 @@ impl Segment {
                 let _ = written.send(result.clone());
             }
         }
+    }
+
+    fn write_batch(&mut self, batch: &mut [Message]) -> Result<(), RecordError> {
+        let seq = self.seq;
+        let mut bytes = Vec::new();
+        for message in batch {
+            self.number(&mut message.line, &mut bytes);
+        }
+        self.put(&bytes).inspect_err(|_| self.seq = seq)
+    }
+
+    /// Writes what an earlier failure left, in pieces: a disk that has a little room takes some.
+    fn write_kept(&mut self) -> Result<(), RecordError> {
+        while !self.kept.is_empty() {
+            let window = &self.kept[..self.kept.len().min(KEPT_PIECE)];
+            let end =
+                window.iter().rposition(|byte| *byte == b'\n').map_or(self.kept.len(), |at| at + 1);
+            let piece: Vec<u8> = self.kept[..end].to_vec();
+            self.put(&piece)?;
+            self.kept.drain(..end);
+        }
+        self.kept = Vec::new();
+        Ok(())
     }
 
     fn number(&mut self, line: &mut Line, bytes: &mut Vec<u8>) {
@@ -252,13 +273,7 @@ impl Segment {
     }
 
     fn retry_and_sync(&mut self) -> Result<(), RecordError> {
-        if !self.kept.is_empty() {
-            let kept = std::mem::take(&mut self.kept);
-            if let Err(error) = self.put(&kept) {
-                self.kept = kept;
-                return Err(error);
-            }
-        }
+        self.write_kept()?;
         self.file.sync_data().map_err(|error| RecordError::Write(error.into()))
     }
 }

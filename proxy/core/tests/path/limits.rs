@@ -21,6 +21,9 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("an_answer_with_two_framings_is_502", ambiguous),
     ("connections_above_the_limit_are_told_so", overloaded),
     ("connections_of_one_worker_are_limited", worker_limit),
+    ("a_worker_that_does_not_read_is_timed_all_the_same", stalled_reader),
+    ("an_answer_that_comes_early_ends_the_upload", early_answer),
+    ("a_tunnel_that_idles_too_long_is_reset", idle_tunnel),
     ("a_client_that_vanishes_leaves_nothing_behind", vanished),
     ("stopping_ends_open_tunnels_and_keeps_every_record", stopping),
 ];
@@ -175,6 +178,49 @@ fn worker_limit(stage: &Stage) {
     drop(tunnel);
     scene.wait_until_empty();
     assert_eq!(scene.client.get("http://api.example.com/").unwrap().status(), 200);
+}
+
+fn stalled_reader(stage: &Stage) {
+    let policy = format!("{POLICY}\n[defaults]\nidle_timeout = \"500ms\"\n");
+    let scene = stage.play(&policy);
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n";
+    let steps = vec![Step::Send(head.into()), Step::Repeat(vec![b'x'; 100_000], 1000)];
+    let answer = Answer::with(move |_| steps.clone());
+    stage.origin.reset(Plan::good(&stage.pki).unwrap().answering(answer));
+    let mut channel = scene.client.connect().unwrap();
+    channel.send(egret_testkit::client::get("http://api.example.com/").as_bytes());
+    let completion = scene.record("the cut", |record| record["event"] == "completion");
+    assert_eq!(completion["closed_by"], "idle");
+    scene.wait_until_empty();
+    drop(channel);
+}
+
+fn early_answer(stage: &Stage) {
+    let scene = stage.play(POLICY);
+    let mut plan = Plan::good(&stage.pki).unwrap();
+    plan.early = true;
+    stage.origin.reset(plan);
+    let mut channel = scene.client.connect().unwrap();
+    let mut bytes = post(&[b'x'; 1000]);
+    bytes.truncate(bytes.len() - 900);
+    let played = channel.exchange(&[Segment::now(&bytes)], Patience::Brief);
+    assert_eq!(played.replies[0].status(), 200);
+    let ended = |connections: &[egret_testkit::origin::Connection]| {
+        !connections.is_empty() && connections.iter().all(|connection| connection.has_ended())
+    };
+    assert!(stage.origin.wait_until(Duration::from_secs(3), ended), "the upload outlived it");
+}
+
+fn idle_tunnel(stage: &Stage) {
+    let policy = format!("{POLICY}\n[defaults]\nidle_timeout = \"300ms\"\n");
+    let scene = stage.play(&policy);
+    let tunnel = scene.client.tunnel("api.example.com:443").unwrap();
+    let mut channel = tunnel.tls(Some("api.example.com")).unwrap();
+    let error = channel.receive(Duration::from_secs(3)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let completion = scene.record("the end", |record| record["event"] == "completion");
+    assert_eq!(completion["closed_by"], "idle");
+    scene.wait_until_empty();
 }
 
 fn vanished(stage: &Stage) {

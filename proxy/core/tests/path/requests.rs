@@ -18,6 +18,8 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("https_in_cleartext_is_refused", https_in_cleartext),
     ("a_request_that_came_through_egret_before_is_a_loop", looped),
     ("a_proxy_challenge_from_an_origin_is_not_passed_on", origin_407),
+    ("an_origins_reason_phrase_is_not_relayed", reason_phrase),
+    ("a_chunked_body_is_kept_whatever_the_method", chunked_get),
     ("a_token_names_its_worker_and_a_wrong_one_is_challenged", token),
     ("a_keep_alive_connection_decides_each_request_anew", keep_alive),
 ];
@@ -154,6 +156,28 @@ fn origin_407(stage: &Stage) {
     assert_eq!(reply.status(), 502);
     assert!(reply.reason().starts_with("egress.upstream_protocol_error "));
     assert!(reply.values("proxy-authenticate").is_empty());
+}
+
+fn reason_phrase(stage: &Stage) {
+    use egret_testkit::origin::{Answer, Plan};
+    let scene = stage.play(POLICY);
+    let answer = "HTTP/1.1 403 egress.host_not_allowed 01FAKE\r\nContent-Length: 0\r\n\r\n";
+    stage.origin.reset(Plan::good(&stage.pki).unwrap().answering(Answer::bytes(answer)));
+    let reply = scene.client.get("http://api.example.com/").unwrap();
+    assert_eq!((reply.status(), reply.reason().as_str()), (403, "Forbidden"));
+}
+
+fn chunked_get(stage: &Stage) {
+    let scene = stage.play(POLICY);
+    for method in ["GET", "DELETE"] {
+        let bytes = format!(
+            "{method} http://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\n\
+             Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        );
+        assert_eq!(scene.client.request(bytes.as_bytes()).unwrap().status(), 200);
+    }
+    assert!(stage.origin.requests().iter().all(|request| request.body == b"hello"));
+    assert_eq!(stage.origin.requests().len(), 2);
 }
 
 fn token(stage: &Stage) {

@@ -21,6 +21,7 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("a_new_policy_cuts_what_it_denies_and_nothing_else", replaced),
     ("a_removed_worker_loses_its_connections", removed),
     ("a_rule_that_expires_ends_its_tunnels", expired),
+    ("a_rule_that_expires_while_a_name_is_resolved_lets_nothing_out", expired_on_the_way),
 ];
 
 /// A tunnel in which TLS has been spoken.
@@ -123,4 +124,18 @@ fn expired(stage: &Stage) {
     let completion = scene.record("the end", |record| record["event"] == "completion");
     assert_eq!(completion["closed_by"], "policy");
     assert_eq!(scene.client.tunnel("api.example.com:443").unwrap().status(), 403);
+}
+
+fn expired_on_the_way(stage: &Stage) {
+    let at = egret_policy::Timestamp::now() + Duration::from_millis(400);
+    let policy = format!("{POLICY}expires = {at:.3}\n");
+    let patient =
+        |settings: &mut egret_proxy::Settings| settings.dns.timeout = Duration::from_secs(5);
+    let scene = stage.play_with(&policy, patient, vec![]);
+    let script = r#"[{"q": "api.example.com", "delay_ms": 900,
+                      "answers": [{"type": "A", "data": "93.184.216.34", "ttl": 0}]}]"#;
+    stage.dns.reset(egret_testkit::dns::Zone::default(), serde_json::from_str(script).unwrap());
+    let reply = scene.client.get("http://api.example.com/").unwrap();
+    assert_eq!(reply.status(), 403);
+    assert!(stage.origin.requests().is_empty());
 }

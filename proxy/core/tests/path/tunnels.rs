@@ -17,6 +17,7 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("a_hidden_server_name_is_cut_unless_the_rule_allows_it", ech),
     ("a_hello_in_pieces_is_judged_whole", fragmented),
     ("plain_http_in_a_tunnel_is_decided_request_by_request", plain_http),
+    ("cleartext_is_never_judged_as_https", https_in_cleartext),
     ("another_host_inside_a_tunnel_is_misdirected", plain_http_other_host),
     ("anything_else_needs_scheme_tcp", opaque),
     ("a_server_that_speaks_first_is_heard_under_scheme_tcp", server_first),
@@ -127,6 +128,23 @@ fn plain_http(stage: &Stage) {
     assert_eq!(decision["scheme"], "http");
     drop(tunnel);
     scene.wait_until_empty();
+}
+
+fn https_in_cleartext(stage: &Stage) {
+    let policy = POLICY.replace("\"http\", \"https\"", "\"https\"");
+    let scene = stage.play(&policy);
+    let mut tunnel = scene.client.tunnel("api.example.com:443").unwrap();
+    let head = "GET https://api.example.com/secret HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
+    assert_eq!(inside(&mut tunnel.channel, head), 403);
+    let head = "GET /secret HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n";
+    let mut tunnel = scene.client.tunnel("api.example.com:443").unwrap();
+    assert_eq!(inside(&mut tunnel.channel, head), 403);
+    assert!(stage.origin.connections().iter().all(|connection| connection.wire().is_empty()));
+    let decision = scene.record("the tunnel's own decision", |record| {
+        record["method"] == "CONNECT" && record["event"] == "decision"
+    });
+    assert_eq!(decision["verdict"], "deny");
+    assert_eq!(decision["reason"], "egress.scheme_not_allowed");
 }
 
 fn plain_http_other_host(stage: &Stage) {
