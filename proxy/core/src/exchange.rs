@@ -424,15 +424,25 @@ async fn connect(
     let connected = dial(pinned, shared.limits.connect_timeout, &connection.cut).await?;
     draft.connected(connected.grant.peer(), connected.took);
 
-    let standing = Standing::Tunnel {
-        worker: worker.clone(),
-        authority: authority.clone(),
-        peer: connected.grant.peer(),
-        selected: None,
-    };
+    let standing = standing_of(&worker, &authority, &connected.grant, None);
     registration.stand(None, &[], standing.clone());
     connection.still_standing(&worker.id, &standing)?;
     Ok(OpenTunnel { worker, authority, connected })
+}
+
+/// What a tunnel may do now, so that a new policy can decide it again.
+fn standing_of(
+    worker: &Arc<Worker>,
+    authority: &Authority,
+    grant: &TunnelGrant,
+    selected: Option<Selected>,
+) -> Standing {
+    Standing::Tunnel {
+        worker: worker.clone(),
+        authority: authority.clone(),
+        peer: grant.peer(),
+        selected,
+    }
 }
 
 /// Stages 8 to 10 of a tunnel: the first bytes say what it carries, and only then do any go up.
@@ -504,12 +514,7 @@ async fn pass(
     if let Err(error) = draft.allow(passage.verdict(), passage.rule()).await {
         return close(draft, Refusal::Audit(error)).await;
     }
-    let standing = Standing::Tunnel {
-        worker: worker.clone(),
-        authority,
-        peer: grant.peer(),
-        selected: Some(selected),
-    };
+    let standing = standing_of(&worker, &authority, &grant, Some(selected));
     registration.stand(passage.rule(), &[], standing.clone());
     if let Err(refusal) = connection.still_standing(&worker.id, &standing) {
         return close(draft, refusal).await;
@@ -541,12 +546,7 @@ fn pass_http(
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
         let PlainTunnel { worker, authority, grant, origin, end } = tunnel;
-        let standing = Standing::Tunnel {
-            worker: worker.clone(),
-            authority: authority.clone(),
-            peer: grant.peer(),
-            selected: Some(Selected::Http),
-        };
+        let standing = standing_of(&worker, &authority, &grant, Some(Selected::Http));
         registration.stand(None, &[], standing);
         let Ok((origin, way)) = speak_http(&connection, origin).await else {
             return draft.complete(ClosedBy::Upstream);
