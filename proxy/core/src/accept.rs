@@ -28,8 +28,9 @@ use crate::{
     identify::Identification,
     live::{Cut, Seat, Standing},
     proxy::Shared,
+    record::ClosedBy,
     refusal::Refusal,
-    socket::Socket,
+    socket::{Socket, Stream},
     tunnel::WorkerEnd,
 };
 
@@ -140,7 +141,8 @@ fn take_in(stream: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shar
         },
     };
     let cut = Cut::default();
-    let Ok(socket) = Socket::new(stream, cut.clone()) else { return };
+    let Ok(socket) = Socket::new(Stream::Tcp(stream), cut.clone()) else { return };
+    let watch = socket.watch();
     let registration = shared.live.enter(&cut);
     let (io, facts) = gate(socket, gate_limits(shared));
     let connection = Arc::new(Connection {
@@ -153,10 +155,13 @@ fn take_in(stream: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shar
         place,
         seat: Mutex::default(),
     });
-    shared.tasks.spawn(until_cut(cut, async move {
+    shared.tasks.spawn(until_cut(cut.clone(), async move {
         let _registration = registration;
-        // Nothing but the proxy's own end winds a worker's connection down.
-        serve(connection, io, CancellationToken::new()).await;
+        tokio::select! {
+            // Nothing but the proxy's own end winds a worker's connection down.
+            () = serve(connection, io, CancellationToken::new()) => {}
+            () = watch.reset() => cut.now(ClosedBy::Client),
+        }
     }));
 }
 

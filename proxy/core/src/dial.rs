@@ -9,7 +9,10 @@ use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 use egret_policy::{Denial, Pinned};
 use tokio::{net::TcpStream, task::JoinSet, time};
 
-use crate::{live::Cut, socket::Socket};
+use crate::{
+    live::Cut,
+    socket::{Socket, Stream},
+};
 
 /// RFC 8305, section 5: the recommended Connection Attempt Delay.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -60,7 +63,7 @@ pub async fn dial<G>(
     };
     let peer = stream.peer_addr().map_err(DialError::Refused)?;
     let grant = pinned.reached(peer).map_err(DialError::Peer)?;
-    let socket = Socket::new(stream, cut.clone()).map_err(DialError::Refused)?;
+    let socket = Socket::new(Stream::Tcp(stream), cut.clone()).map_err(DialError::Refused)?;
     Ok(Connected { socket, grant, took: began.elapsed() })
 }
 

@@ -6,7 +6,6 @@
 
 use std::{
     io,
-    net::Shutdown,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
@@ -15,11 +14,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     gate::Gate,
@@ -93,9 +88,9 @@ pub(crate) async fn first_bytes(end: &mut WorkerEnd) -> io::Result<FirstBytes> {
         if !matches!(told, FirstBytes::NeedMore) {
             return Ok(told);
         }
-        end.socket.stream().readable().await?;
+        end.socket.readable().await?;
         end.early.reserve(READ_AHEAD);
-        match end.socket.stream().try_read_buf(&mut end.early) {
+        match end.socket.try_read_buf(&mut end.early) {
             Ok(0) => return Ok(FirstBytes::NeedMore),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -120,20 +115,20 @@ pub(crate) async fn pump(
         result
     };
     let up = async {
-        send(origin.stream(), first).await.map_err(|_| ClosedBy::Upstream)?;
+        send(origin, first).await.map_err(|_| ClosedBy::Upstream)?;
         meter.add_up(first.len());
         let sides = (ClosedBy::Client, ClosedBy::Upstream);
         let count = |bytes| {
             meter.add_up(bytes);
         };
-        note(one_way(worker.stream(), origin.stream(), sides, count).await, ClosedBy::Client)
+        note(one_way(worker, origin, sides, count).await, ClosedBy::Client)
     };
     let down = async {
         let sides = (ClosedBy::Upstream, ClosedBy::Client);
         let count = |bytes| {
             meter.add_down(bytes);
         };
-        note(one_way(origin.stream(), worker.stream(), sides, count).await, ClosedBy::Upstream)
+        note(one_way(origin, worker, sides, count).await, ClosedBy::Upstream)
     };
     tokio::select! {
         limit = bounds.exceeded(meter.clone()) => Err(limit),
@@ -145,8 +140,8 @@ pub(crate) async fn pump(
 
 /// Carries one direction to its end, then passes the end on (half-close).
 async fn one_way(
-    from: &TcpStream,
-    to: &TcpStream,
+    from: &Socket,
+    to: &Socket,
     (reading, writing): (ClosedBy, ClosedBy),
     count: impl Fn(usize),
 ) -> Result<(), ClosedBy> {
@@ -157,7 +152,7 @@ async fn one_way(
             match from.try_read(&mut buffer) {
                 Ok(0) => {
                     // A peer that is gone already need not be told.
-                    let _ = SockRef::from(to).shutdown(Shutdown::Write);
+                    let _ = to.shut_down_writing();
                     return Ok(());
                 }
                 Ok(read) => {
@@ -171,7 +166,7 @@ async fn one_way(
     }
 }
 
-async fn send(to: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+async fn send(to: &Socket, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match to.try_write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
