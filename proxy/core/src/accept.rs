@@ -31,7 +31,7 @@ use crate::{
     record::ClosedBy,
     refusal::Refusal,
     socket::{Socket, Stream},
-    tunnel::WorkerEnd,
+    tunnel::End,
 };
 
 /// How long the accept loop rests when the machine has nothing to give.
@@ -57,7 +57,7 @@ pub(crate) struct Connection {
     pub(crate) cut: Cut,
     pub(crate) facts: Facts,
     /// The tunnel that this is the inside of.
-    pub(crate) tunnel: Option<HttpTunnel>,
+    pub(crate) tunnel: Option<Arc<HttpTunnel>>,
     place: Place,
     seat: Mutex<Option<Seat>>,
 }
@@ -124,6 +124,8 @@ pub(crate) async fn accept(socket: TcpListener, listener: Arc<Listener>, shared:
             Ok((stream, client)) => take_in(stream, client, &listener, &shared),
             Err(error) if is_exhaustion(&error) => {
                 tracing::warn!(%error, "no connection can be accepted for the moment");
+                // What only waits for a next request is the first to go.
+                shared.pool.clear();
                 tokio::time::sleep(REST).await;
             }
             // The client was gone before it was accepted.
@@ -168,8 +170,8 @@ fn take_in(stream: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shar
 /// Serves the requests inside a tunnel until either end of it has ended.
 pub(crate) async fn serve_tunnel(
     outer: &Arc<Connection>,
-    tunnel: HttpTunnel,
-    end: WorkerEnd,
+    tunnel: Arc<HttpTunnel>,
+    end: End,
     origin_ended: CancellationToken,
 ) {
     let (io, facts) = gate(end, gate_limits(&outer.shared));

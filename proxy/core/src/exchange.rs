@@ -10,39 +10,40 @@
 //! be the last: a cut drops the future, and with it the sockets (with a reset) and the draft of
 //! the record (which completes itself).
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use egret_policy::{
-    Ask, Authority, Grant, Method, Passage, Scheme, Sni, Target, TlsClaim, TunnelAsk, TunnelGrant,
-    Worker,
+use egret_policy::{Ask, Grant, Method, Permit, Target, Worker};
+use http::{
+    HeaderMap, Request, Response, StatusCode, Uri, Version,
+    header::{CONTENT_LENGTH, EXPECT},
 };
-use http::{HeaderMap, Request, Response, StatusCode, Uri, Version, header::CONTENT_LENGTH};
+use http_body::Body;
 use http_body_util::{Either, Full};
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{self, SendRequest},
-    upgrade::OnUpgrade,
-};
-use hyper_util::rt::TokioIo;
-use tokio::{sync::Mutex, time::timeout};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub(crate) use self::tunnel::HttpTunnel;
+use self::{
+    outbound::{Interim, Outbound},
+    tunnel::{OpenTunnel, Upgraded},
+};
 use crate::{
     accept::{self, Connection},
     dial::{Connected, dial},
     gate::HeadFact,
-    hello::{ClaimedName, FirstBytes},
     hop,
     inject::inject,
-    live::{Registration, Selected, Standing},
+    live::{Registration, Standing},
+    origin::{Key, Origin, Release},
     parse::Head,
     record::{ClosedBy, Draft},
     refusal::{Challenge, Refusal},
-    relay::{Bounds, Download, EndWithExchange, Upload, UploadError},
-    socket::Socket,
-    tunnel::{self, WorkerEnd},
+    relay::{Bounds, Download, Upload, UploadError, UploadState},
 };
+
+mod outbound;
+mod tunnel;
 
 /// The body of whatever the worker is answered with.
 pub(crate) type Outgoing = Either<Full<Bytes>, Download>;
@@ -50,34 +51,25 @@ pub(crate) type Outgoing = Either<Full<Bytes>, Download>;
 /// How stages 2 to 9 end when nothing refuses.
 enum Answer {
     /// The origin answered; its body is still to be relayed.
-    Response { response: Response<Incoming>, limit: u64, bounds: Bounds, end: EndWithExchange },
+    Response { response: Response<Incoming>, limit: u64, bounds: Bounds, release: Release },
+    /// The origin agreed to go on as WebSocket.
+    Upgraded { response: Response<Incoming>, upgraded: Upgraded },
     /// CONNECT succeeded; the tunnel begins when the 200 has gone out.
     Tunnel { upgrade: OnUpgrade, tunnel: Box<OpenTunnel> },
+    /// The request was to go no further than here.
+    Here,
 }
 
-/// A tunnel whose first bytes have not been seen.
-struct OpenTunnel {
-    worker: Arc<Worker>,
-    authority: Authority,
-    connected: Connected<TunnelGrant>,
-}
-
-/// A tunnel that carries plain HTTP: every request in it is an exchange of its own, over the one
-/// connection that the CONNECT was pinned to.
-pub(crate) struct HttpTunnel {
-    worker: Arc<Worker>,
-    authority: Authority,
-    grant: TunnelGrant,
-    origin: Mutex<SendRequest<Upload>>,
-    way: Way,
-}
-
-/// The connection to an origin that speaks HTTP.
-struct Way {
-    /// Cancelled when the origin's side has ended.
-    ended: CancellationToken,
-    /// Ends our side.
-    abort: CancellationToken,
+impl Answer {
+    fn upgraded(
+        mut response: Response<Incoming>,
+        worker: OnUpgrade,
+        bounds: Bounds,
+        release: Release,
+    ) -> Self {
+        let origin = hyper::upgrade::on(&mut response);
+        Self::Upgraded { response, upgraded: Upgraded { worker, origin, bounds, release } }
+    }
 }
 
 /// Runs one request to its answer.
@@ -114,27 +106,47 @@ pub(crate) async fn exchange(
         }
     };
     match answer {
-        Ok(Answer::Response { mut response, limit, bounds, end }) => {
-            hop::towards_worker(response.headers_mut());
-            // The origin's reason phrase is not relayed: egret's own codes stand there.
-            response.extensions_mut().clear();
+        Ok(Answer::Response { mut response, limit, bounds, release }) => {
+            fit_for_worker(&mut response);
             draft.status(response.status().as_u16());
             response.map(|body| {
                 // Until the body has ended, the exchange is live and its connection not idle.
                 let watched = watch(&connection, &draft, bounds);
-                let hold = Box::new((registration, fact, end, watched));
-                Either::Right(Download::new(body, draft, limit, hold))
+                let hold = Box::new((registration, fact, watched));
+                Either::Right(Download::new(body, draft, limit, release, hold))
             })
+        }
+        Ok(Answer::Upgraded { mut response, upgraded }) => {
+            fit_for_worker(&mut response);
+            hop::go_on_as_websocket(response.headers_mut());
+            draft.status(response.status().as_u16());
+            connection.facts.opened();
+            let passing = tunnel::pass_upgraded(connection.clone(), draft, registration, upgraded);
+            shared.tasks.spawn(accept::until_cut(connection.cut.clone(), passing));
+            response.map(|_| Either::Left(Full::default()))
         }
         Ok(Answer::Tunnel { upgrade, tunnel }) => {
             draft.status(StatusCode::OK.as_u16());
             connection.facts.opened();
-            let passing = pass(connection.clone(), draft, registration, upgrade, tunnel);
+            let passing = tunnel::pass(connection.clone(), draft, registration, upgrade, tunnel);
             shared.tasks.spawn(accept::until_cut(connection.cut.clone(), passing));
+            Response::new(Either::Left(Full::default()))
+        }
+        Ok(Answer::Here) => {
+            draft.status(StatusCode::OK.as_u16());
+            connection.facts.refused();
+            draft.complete(ClosedBy::Client);
             Response::new(Either::Left(Full::default()))
         }
         Err(refusal) => refuse(&connection, draft, refusal).await,
     }
+}
+
+/// Takes from an answer what is not for the worker.
+fn fit_for_worker(response: &mut Response<Incoming>) {
+    hop::towards_worker(response.headers_mut());
+    // The origin's reason phrase is not relayed: egret's own codes stand there.
+    response.extensions_mut().clear();
 }
 
 /// Cuts the connection when an answer's time is up, until the returned guard is dropped.
@@ -145,7 +157,7 @@ fn watch(connection: &Connection, draft: &Draft, bounds: Bounds) -> DropGuard {
     let watching = async move {
         tokio::select! {
             () = ended.cancelled() => {}
-            by = bounds.exceeded(meter) => cut.now(by),
+            by = bounds.exceeded(&meter) => cut.now(by),
         }
     };
     connection.shared.tasks.spawn(accept::until_cut(connection.cut.clone(), watching));
@@ -190,11 +202,13 @@ async fn on_proxy(
 
     match head {
         Head::Request { method, target } => {
-            forward(connection, draft, registration, worker, method, target, request).await
+            let asked = Asked { worker, method, target };
+            forward(connection, draft, registration, asked, request).await
         }
         Head::Tunnel(authority) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            let tunnel = connect(connection, draft, registration, worker, authority).await?;
+            let tunnel =
+                tunnel::connect(connection, draft, registration, worker, authority).await?;
             Ok(Answer::Tunnel { upgrade, tunnel: Box::new(tunnel) })
         }
     }
@@ -205,42 +219,44 @@ async fn forward(
     connection: &Connection,
     draft: &mut Draft,
     registration: &Registration,
-    worker: Arc<Worker>,
-    method: Box<str>,
-    target: Target,
+    asked: Asked,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    let shared = &connection.shared;
-
-    // 4 decide
-    let policy = shared.policy.load_full();
-    let ask = Ask { worker: &worker, method: Method::parse(&method)?, target: &target };
-    let began = Instant::now();
-    let permit = policy.decide(&ask, shared.clock.now());
-    draft.policy(policy.revision(), began);
-    let permit = permit?;
-    let (verdict, rule) = (permit.verdict(), permit.rule().cloned());
-
-    // 5 resolve
-    let began = Instant::now();
-    let answers = shared.resolver.resolve(permit.host()).await?;
-    draft.resolved(&answers.addresses, began);
-
-    // 6 pin
-    let pinned = permit.pin(&answers, &shared.own.current())?;
-
-    // 7 connect, while the decision is written: not a byte follows before both are done.
-    let dialling = dial(pinned, shared.limits.connect_timeout, &connection.cut);
-    let (recorded, connected) = tokio::join!(draft.allow(verdict, rule.as_ref()), dialling);
-    recorded?;
-    let Connected { socket, grant, took } = connected?;
-    draft.connected(grant.peer(), took);
-
-    let granted = Granted { worker, method, target, grant };
+    let outbound = Outbound::new(connection, draft, request);
+    let permit = decide(connection, draft, &asked)?;
+    if outbound.ends_here(&asked)? {
+        draft.allow(permit.verdict(), permit.rule()).await?;
+        return Ok(Answer::Here);
+    }
+    let Reached { mut origin, grant, key, kept } =
+        reach(connection, draft, &asked, permit, Reuse::Kept).await?;
+    let mut granted = Granted { asked, grant };
     granted.stand(connection, registration)?;
+    let again = kept.then(|| outbound.again());
+    let mut sent = send(connection, draft, &granted, outbound, &mut origin).await;
 
-    let (mut origin, way) = speak_http(connection, socket).await?;
-    send(connection, draft, &granted, request, &mut origin, &way).await
+    // A connection that was kept may end while a request is on its way. One that the origin cannot
+    // have acted upon is sent once more: decided, resolved, pinned and dialled anew.
+    if let (Err(Unsent::Stale(upload)), Some(again)) = (&mut sent, again) {
+        let outbound = again.with(upload.take());
+        let permit = decide(connection, draft, &granted.asked)?;
+        let reached = reach(connection, draft, &granted.asked, permit, Reuse::Never).await?;
+        origin = reached.origin;
+        granted.grant = reached.grant;
+        granted.stand(connection, registration)?;
+        sent = send(connection, draft, &granted, outbound, &mut origin).await;
+    }
+    let Sent { response, limit, bounds, upload, upgrade } = sent?;
+    if let Some(worker) = upgrade {
+        origin.end();
+        let release = Release::stay(upload, origin.way());
+        return Ok(Answer::upgraded(response, worker, bounds, release));
+    }
+    let release = match hop::frames_itself(&granted.asked.method, &response) {
+        true => Release::keep(upload, origin, key, connection.shared.pool.clone()),
+        false => Release::end(upload, origin),
+    };
+    Ok(Answer::Response { response, limit, bounds, release })
 }
 
 /// Stages 2 to 9 of a request inside a tunnel that carries plain HTTP. Stages 5 to 7 were the
@@ -253,7 +269,6 @@ async fn in_tunnel(
     fact: &HeadFact,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    let shared = &connection.shared;
     connection.admit()?;
 
     // 2 parse
@@ -261,33 +276,111 @@ async fn in_tunnel(
     draft.request(&method, &target);
 
     // 3 identify: whoever opened the tunnel.
-    let worker = &tunnel.worker;
-    draft.worker(worker);
-    registration.identify(&worker.id);
+    draft.worker(&tunnel.worker);
+    registration.identify(&tunnel.worker.id);
 
     // 4 decide
-    let policy = shared.policy.load_full();
-    let ask = Ask { worker, method: Method::parse(&method)?, target: &target };
-    let began = Instant::now();
-    let permit = policy.decide(&ask, shared.clock.now());
-    draft.policy(policy.revision(), began);
-    let grant = permit?.over(&tunnel.grant, &shared.own.current())?;
+    let outbound = Outbound::new(connection, draft, request);
+    let asked = Asked { worker: tunnel.worker.clone(), method, target };
+    let permit = decide(connection, draft, &asked)?;
+    let grant = permit.over(&tunnel.grant, &connection.shared.own.current())?;
     draft.pinned(grant.peer());
     draft.allow(grant.verdict(), grant.rule()).await?;
+    if outbound.ends_here(&asked)? {
+        return Ok(Answer::Here);
+    }
 
-    let granted = Granted { worker: worker.clone(), method, target, grant };
+    let granted = Granted { asked, grant };
     granted.stand(connection, registration)?;
 
     let mut origin = tunnel.origin.lock().await;
-    origin.ready().await.map_err(|_| Refusal::UpstreamReset)?;
-    send(connection, draft, &granted, request, &mut origin, &tunnel.way).await
+    origin.sender().ready().await.map_err(|_| Refusal::UpstreamReset)?;
+    let sent = send(connection, draft, &granted, outbound, &mut origin).await?;
+    let Sent { response, limit, bounds, upload, upgrade } = sent;
+    let release = Release::stay(upload, origin.way());
+    Ok(match upgrade {
+        Some(worker) => Answer::upgraded(response, worker, bounds, release),
+        None => Answer::Response { response, limit, bounds, release },
+    })
+}
+
+/// What a worker asked for, in canonical form.
+struct Asked {
+    worker: Arc<Worker>,
+    method: Box<str>,
+    target: Target,
+}
+
+/// Stage 4.
+fn decide(connection: &Connection, draft: &mut Draft, asked: &Asked) -> Result<Permit, Refusal> {
+    let Asked { worker, method, target } = asked;
+    let policy = connection.shared.policy.load_full();
+    let ask = Ask { worker, method: Method::parse(method)?, target };
+    let began = Instant::now();
+    let permit = policy.decide(&ask, connection.shared.clock.now());
+    draft.policy(policy.revision(), began);
+    let permit = permit?;
+    draft.permitted(permit.verdict(), permit.rule());
+    Ok(permit)
+}
+
+/// A connection to an origin, and what may be done over it.
+struct Reached {
+    origin: Origin,
+    grant: Grant,
+    key: Key,
+    kept: bool,
+}
+
+/// Whether a connection that waits in the pool may be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reuse {
+    Kept,
+    Never,
+}
+
+/// Stages 5 to 7 of a request.
+async fn reach(
+    connection: &Connection,
+    draft: &mut Draft,
+    asked: &Asked,
+    permit: Permit,
+    reuse: Reuse,
+) -> Result<Reached, Refusal> {
+    let shared = &connection.shared;
+    let (verdict, rule) = (permit.verdict(), permit.rule().cloned());
+
+    // 5 resolve
+    let began = Instant::now();
+    let answers = shared.resolver.resolve(permit.host()).await?;
+    draft.resolved(&answers.addresses, began);
+
+    // 6 pin
+    let pinned = permit.pin(&answers, &shared.own.current())?;
+
+    // 7 connect: by a connection that this worker had made to one of the pinned addresses, or anew
+    // while the decision is written. Not a byte follows before both are done.
+    let key = Key::new(&asked.worker.id, &asked.target);
+    let waiting = (reuse == Reuse::Kept).then(|| shared.pool.take(&key, pinned.addresses()));
+    if let Some(origin) = waiting.flatten() {
+        draft.allow(verdict, rule.as_ref()).await?;
+        let grant = pinned.reached(origin.peer())?;
+        draft.pinned(origin.peer());
+        return Ok(Reached { origin, grant, key, kept: true });
+    }
+    let dialling = dial(pinned, shared.limits.connect_timeout, &connection.cut);
+    let (recorded, connected) = tokio::join!(draft.allow(verdict, rule.as_ref()), dialling);
+    recorded?;
+    let Connected { socket, grant, took } = connected?;
+    draft.connected(grant.peer(), took);
+    let origin = Origin::speak(socket, grant.peer(), &shared.tasks).await;
+    let origin = origin.map_err(|_| Refusal::UpstreamReset)?;
+    Ok(Reached { origin, grant, key, kept: false })
 }
 
 /// A request that was decided, with the grant for the connection it may leave over.
 struct Granted {
-    worker: Arc<Worker>,
-    method: Box<str>,
-    target: Target,
+    asked: Asked,
     grant: Grant,
 }
 
@@ -296,15 +389,49 @@ impl Granted {
     fn stand(&self, connection: &Connection, registration: &Registration) -> Result<(), Refusal> {
         let standing = self.standing();
         registration.stand(self.grant.rule(), self.grant.credentials(), standing.clone());
-        connection.still_standing(&self.worker.id, &standing)
+        connection.still_standing(&self.asked.worker.id, &standing)
     }
 
     fn standing(&self) -> Standing {
+        let Asked { worker, method, target } = &self.asked;
         Standing::Request {
-            worker: self.worker.clone(),
-            method: self.method.clone(),
-            target: self.target.clone(),
+            worker: worker.clone(),
+            method: method.clone(),
+            target: target.clone(),
             peer: self.grant.peer(),
+        }
+    }
+}
+
+/// An answer's head, and what goes with its body.
+struct Sent {
+    response: Response<Incoming>,
+    limit: u64,
+    bounds: Bounds,
+    upload: UploadState,
+    /// The worker's end, where both sides go on as WebSocket.
+    upgrade: Option<OnUpgrade>,
+}
+
+/// Why there is no answer.
+enum Unsent {
+    Refused(Refusal),
+    /// The connection ended first, and the origin has not acted upon the request. What there was
+    /// of a body is still whole.
+    Stale(Option<Upload>),
+}
+
+impl From<Refusal> for Unsent {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Unsent> for Refusal {
+    fn from(unsent: Unsent) -> Self {
+        match unsent {
+            Unsent::Refused(refusal) => refusal,
+            Unsent::Stale(_) => Self::UpstreamReset,
         }
     }
 }
@@ -314,60 +441,82 @@ async fn send(
     connection: &Connection,
     draft: &Draft,
     granted: &Granted,
-    request: Request<Incoming>,
-    origin: &mut SendRequest<Upload>,
-    way: &Way,
-) -> Result<Answer, Refusal> {
+    outbound: Outbound,
+    origin: &mut Origin,
+) -> Result<Sent, Unsent> {
     let shared = &connection.shared;
-    let Granted { worker, target, grant, .. } = granted;
+    let Granted { asked: Asked { worker, method, target }, grant } = granted;
+    let Outbound { mut parts, body: mut upload, state, upgrade } = outbound;
     let limits = grant.limits();
-    let (mut parts, body) = request.into_parts();
     if announced(&parts.headers) > Some(limits.max_request_bytes) {
-        return Err(Refusal::Upload(UploadError::TooLarge));
+        return Err(Refusal::Upload(UploadError::TooLarge).into());
+    }
+    upload.bound(limits.max_request_bytes);
+    let interim = Interim::default();
+    let bodiless = upload.is_end_stream();
+    if bodiless {
+        parts.headers.remove(EXPECT);
+    } else if parts.headers.contains_key(EXPECT) {
+        upload.hold_until(interim.asked.clone());
     }
     parts.version = Version::HTTP_11;
     parts.uri = Uri::try_from(target.path_and_query()).map_err(|_| Refusal::Internal)?;
     parts.extensions.clear();
-    let (upload, state) = Upload::new(
-        body,
-        draft.meter().clone(),
-        limits.max_request_bytes,
-        shared.limits.body_idle_timeout,
-    );
 
     // 8 inject
     let request = Request::from_parts(parts, upload);
     let ready =
         inject(request, target.scheme(), target.authority(), grant, &worker.id, &*shared.bridge)
-            .await?;
+            .await
+            .map_err(Refusal::from)?;
 
     // 9 relay, if the right has not ended while the request was made ready.
-    let end = EndWithExchange { upload: state.clone(), origin: way.abort.clone() };
     let now = shared.clock.now();
     if grant.expires().is_some_and(|at| at <= now) {
         connection.still_standing(&worker.id, &granted.standing())?;
     }
     let bounds = Bounds::new(limits, grant.expires(), now);
     draft.meter().touch();
+    let mut request = ready.into_request();
+    if upgrade.is_some() {
+        hop::go_on_as_websocket(request.headers_mut());
+    }
+    let flood = interim.listen(&mut request);
     let answered = tokio::select! {
-        answered = origin.send_request(ready.into_request()) => answered,
-        by = bounds.exceeded(draft.meter().clone()) => {
+        answered = origin.sender().try_send_request(request) => answered,
+        () = flood.cancelled() => return Err(Refusal::UpstreamProtocol.into()),
+        by = bounds.exceeded(draft.meter()) => {
             // The answer has not begun, so there is a status left to say it with. Where the rule
             // has expired meanwhile, what is left of the policy says why.
             let expired = by == ClosedBy::Policy;
             let denied = expired.then(|| connection.still_standing(&worker.id, &granted.standing()).err());
-            return Err(denied.flatten().unwrap_or(Refusal::UpstreamTimeout));
+            return Err(denied.flatten().unwrap_or(Refusal::UpstreamTimeout).into());
         }
     };
-    let response =
-        answered.map_err(|error| match (state.fault(), connection.facts.body_fault()) {
-            (Some(UploadError::Malformed), Some(fault)) => Refusal::Head(fault),
-            (Some(fault), _) => Refusal::Upload(fault),
-            (None, _) if error.is_parse() => Refusal::UpstreamProtocol,
-            (None, _) => Refusal::UpstreamReset,
-        })?;
-    judge(&response, &granted.method, limits.max_response_bytes)?;
-    Ok(Answer::Response { response, limit: limits.max_response_bytes, bounds, end })
+    let response = match answered {
+        Ok(response) => response,
+        Err(mut failed) => {
+            let spent = failed.take_message().map(Request::into_body);
+            return Err(match (state.fault(), connection.facts.body_fault()) {
+                (Some(UploadError::Malformed), Some(fault)) => Refusal::Head(fault).into(),
+                (Some(fault), _) => Refusal::Upload(fault).into(),
+                (None, _) if failed.error().is_parse() => Refusal::UpstreamProtocol.into(),
+                (None, _) if spent.is_some() || bodiless && is_safe(method) => Unsent::Stale(spent),
+                (None, _) => Refusal::UpstreamReset.into(),
+            });
+        }
+    };
+    let goes_on = upgrade.is_some() && response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if !(goes_on && hop::names_websocket(response.headers())) {
+        judge(&response, method, limits.max_response_bytes)?;
+    }
+    let upgrade = upgrade.filter(|_| goes_on);
+    Ok(Sent { response, limit: limits.max_response_bytes, bounds, upload: state, upgrade })
+}
+
+/// Methods that ask for nothing but an answer (RFC 9110, section 9.2.1).
+fn is_safe(method: &str) -> bool {
+    ["GET", "HEAD", "OPTIONS"].contains(&method)
 }
 
 /// Refuses answers that must not be passed on.
@@ -392,208 +541,6 @@ fn judge(response: &Response<Incoming>, method: &str, limit: u64) -> Result<(), 
 /// The length that a message says it has.
 fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-}
-
-/// Stages 4 to 7 of a CONNECT.
-async fn connect(
-    connection: &Connection,
-    draft: &mut Draft,
-    registration: &Registration,
-    worker: Arc<Worker>,
-    authority: Authority,
-) -> Result<OpenTunnel, Refusal> {
-    let shared = &connection.shared;
-
-    // 4 decide: host and port; the first bytes will select the rule.
-    let policy = shared.policy.load_full();
-    let ask = TunnelAsk { worker: &worker, authority: &authority };
-    let began = Instant::now();
-    let permit = policy.decide_tunnel(&ask, shared.clock.now());
-    draft.policy(policy.revision(), began);
-    let permit = permit?;
-
-    // 5 resolve
-    let began = Instant::now();
-    let answers = shared.resolver.resolve(permit.host()).await?;
-    draft.resolved(&answers.addresses, began);
-
-    // 6 pin
-    let pinned = permit.pin(&answers, &shared.own.current())?;
-
-    // 7 connect
-    let connected = dial(pinned, shared.limits.connect_timeout, &connection.cut).await?;
-    draft.connected(connected.grant.peer(), connected.took);
-
-    let standing = standing_of(&worker, &authority, &connected.grant, None);
-    registration.stand(None, &[], standing.clone());
-    connection.still_standing(&worker.id, &standing)?;
-    Ok(OpenTunnel { worker, authority, connected })
-}
-
-/// What a tunnel may do now, so that a new policy can decide it again.
-fn standing_of(
-    worker: &Arc<Worker>,
-    authority: &Authority,
-    grant: &TunnelGrant,
-    selected: Option<Selected>,
-) -> Standing {
-    Standing::Tunnel {
-        worker: worker.clone(),
-        authority: authority.clone(),
-        peer: grant.peer(),
-        selected,
-    }
-}
-
-/// Stages 8 to 10 of a tunnel: the first bytes say what it carries, and only then do any go up.
-async fn pass(
-    connection: Arc<Connection>,
-    mut draft: Draft,
-    registration: Registration,
-    upgrade: OnUpgrade,
-    tunnel: Box<OpenTunnel>,
-) {
-    let shared = connection.shared.clone();
-    let OpenTunnel { worker, authority, connected } = *tunnel;
-    let Connected { socket: origin, grant, .. } = connected;
-    let patience = shared.limits.first_byte_timeout;
-    let Ok(Ok(mut end)) = timeout(patience, tunnel::take_over(upgrade)).await else {
-        return leave(draft, &grant).await;
-    };
-
-    let first = if grant.opaque() {
-        Ok(Ok(FirstBytes::Other))
-    } else {
-        timeout(patience, tunnel::first_bytes(&mut end)).await
-    };
-    let now = shared.clock.now();
-    let (passage, selected) = match first {
-        Err(_) => return close(draft, Refusal::FirstBytesTimeout).await,
-        Ok(Err(_) | Ok(FirstBytes::NeedMore)) => return leave(draft, &grant).await,
-        Ok(Ok(FirstBytes::Http)) => {
-            draft.selected(Scheme::Http.as_str(), None);
-            // Cleartext can be answered in cleartext: where http is denied, each request inside is
-            // told so, and the tunnel's own record says it as well.
-            match grant.select_http() {
-                Ok(verdict) => {
-                    if let Err(error) = draft.allow(verdict, None).await {
-                        return close(draft, Refusal::Audit(error)).await;
-                    }
-                }
-                Err(denial) => draft.deny(denial.reason.code(), denial.rule.as_ref()).await,
-            }
-            let tunnel = PlainTunnel { worker, authority, grant, origin, end };
-            return pass_http(connection, draft, registration, tunnel).await;
-        }
-        Ok(Ok(FirstBytes::Tls(hello))) => {
-            let sni = match &hello.sni {
-                ClaimedName::Absent => Sni::Absent,
-                ClaimedName::Name(name) => Sni::Name(name),
-                ClaimedName::Malformed => Sni::Malformed,
-            };
-            let passage = grant.select_tls(TlsClaim { sni, ech: hello.ech }, now);
-            let named = matches!(hello.sni, ClaimedName::Name(_));
-            // Only a name that was found equal is known to be clean enough for a record.
-            let name = (named && passage.is_ok()).then(|| authority.host().to_string());
-            draft.selected(Scheme::Https.as_str(), name.as_deref());
-            (passage, Selected::Tls { named, ech: hello.ech })
-        }
-        Ok(Ok(FirstBytes::Other)) => {
-            draft.selected(Scheme::Tcp.as_str(), None);
-            (grant.select_opaque(), Selected::Opaque)
-        }
-    };
-    let passage: Passage = match passage {
-        Ok(passage) => passage,
-        Err(denial) => return close(draft, denial.into()).await,
-    };
-    if passage.intercept() {
-        // Whoever starts a proxy refuses such a policy; relayed blindly it would be half kept.
-        return close(draft, Refusal::Internal).await;
-    }
-    if let Err(error) = draft.allow(passage.verdict(), passage.rule()).await {
-        return close(draft, Refusal::Audit(error)).await;
-    }
-    let standing = standing_of(&worker, &authority, &grant, Some(selected));
-    registration.stand(passage.rule(), &[], standing.clone());
-    if let Err(refusal) = connection.still_standing(&worker.id, &standing) {
-        return close(draft, refusal).await;
-    }
-    let bounds = Bounds::new(passage.limits(), passage.expires(), shared.clock.now());
-    draft.meter().touch();
-    let WorkerEnd { socket, early } = end;
-    match tunnel::pump(&socket, &origin, &early.freeze(), draft.meter(), bounds).await {
-        Ok(by) => draft.complete(by),
-        Err(by) => draft.cut(by),
-    }
-}
-
-/// A tunnel whose first bytes were plain HTTP.
-struct PlainTunnel {
-    worker: Arc<Worker>,
-    authority: Authority,
-    grant: TunnelGrant,
-    origin: Socket,
-    end: WorkerEnd,
-}
-
-/// Serves the requests inside a tunnel. Boxed, because each of them is an `exchange` again.
-fn pass_http(
-    connection: Arc<Connection>,
-    draft: Draft,
-    registration: Registration,
-    tunnel: PlainTunnel,
-) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(async move {
-        let PlainTunnel { worker, authority, grant, origin, end } = tunnel;
-        let standing = standing_of(&worker, &authority, &grant, Some(Selected::Http));
-        registration.stand(None, &[], standing);
-        let Ok((origin, way)) = speak_http(&connection, origin).await else {
-            return draft.complete(ClosedBy::Upstream);
-        };
-        let ended = way.ended.clone();
-        let tunnel = HttpTunnel { worker, authority, grant, origin: Mutex::new(origin), way };
-        accept::serve_tunnel(&connection, tunnel, end, ended.clone()).await;
-        let by_origin = ended.is_cancelled();
-        draft.complete(if by_origin { ClosedBy::Upstream } else { ClosedBy::Client });
-    })
-}
-
-/// Begins HTTP/1.1 towards the origin.
-async fn speak_http(
-    connection: &Connection,
-    socket: Socket,
-) -> Result<(SendRequest<Upload>, Way), Refusal> {
-    let handshake = http1::Builder::new().handshake(TokioIo::new(socket)).await;
-    let (sender, driver) = handshake.map_err(|_| Refusal::UpstreamReset)?;
-    let way = Way { ended: CancellationToken::new(), abort: CancellationToken::new() };
-    let (tell, abort) = (way.ended.clone().drop_guard(), way.abort.clone());
-    let drive = async move {
-        let _tell = tell;
-        tokio::select! {
-            () = abort.cancelled() => {}
-            ended = driver => if let Err(error) = ended {
-                tracing::debug!(%error, "an origin's connection ended");
-            },
-        }
-    };
-    connection.shared.tasks.spawn(accept::until_cut(connection.cut.clone(), drive));
-    Ok((sender, way))
-}
-
-/// Ends a tunnel whose worker left before it said anything: it was granted, and nothing moved.
-async fn leave(mut draft: Draft, grant: &TunnelGrant) {
-    if let Err(error) = draft.allow(grant.verdict(), None).await {
-        return close(draft, Refusal::Audit(error)).await;
-    }
-    draft.complete(ClosedBy::Client);
-}
-
-/// Ends a tunnel that is refused after its 200: there is no status left to say it with.
-async fn close(mut draft: Draft, refusal: Refusal) {
-    refusal.log(draft.id());
-    draft.deny(refusal.code(), refusal.rule()).await;
-    draft.complete(refusal.closed_by());
 }
 
 /// Stands for the id of an exchange that could not be recorded.

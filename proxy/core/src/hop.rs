@@ -6,16 +6,20 @@
 
 use egret_policy::{Authority, Grant, Scheme};
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{
-        ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-        VIA,
+        ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, MAX_FORWARDS, TE, TRAILER,
+        TRANSFER_ENCODING, UPGRADE, VIA,
     },
+    request,
 };
 
 /// How egret names itself in `Via`, and what it takes for a loop.
 const PSEUDONYM: &str = "egret";
 const VIA_EGRET: HeaderValue = HeaderValue::from_static("1.1 egret");
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+const CONNECTION_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -41,6 +45,57 @@ pub(crate) fn has_looped(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Whether a request asks to go on as WebSocket (RFC 6455, section 4.1), the one protocol that is
+/// let through. Every other `Upgrade` ends here: what it opens is not looked into.
+pub(crate) fn asks_for_websocket(request: &request::Parts) -> bool {
+    let headers = &request.headers;
+    request.method == Method::GET
+        && request.version == Version::HTTP_11
+        && !headers.contains_key(TRANSFER_ENCODING)
+        && headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
+        && names_websocket(headers)
+}
+
+/// Whether an answer of 101 goes on as WebSocket.
+pub(crate) fn names_websocket(headers: &HeaderMap) -> bool {
+    let mut named = headers.get_all(UPGRADE).iter();
+    let only = named.next().filter(|_| named.next().is_none());
+    only.is_some_and(|name| name.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket"))
+        && nominated(headers).contains(&UPGRADE)
+}
+
+/// Asks, or answers, for the protocol to go on as WebSocket. To be called after the fields were
+/// made fit to be sent.
+pub(crate) fn go_on_as_websocket(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, CONNECTION_UPGRADE);
+    headers.insert(UPGRADE, WEBSOCKET);
+}
+
+/// How much further a request may go (RFC 9110, section 7.6.2).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Onward,
+    /// We are the last to have it.
+    Here,
+    /// The field cannot be read.
+    Malformed,
+}
+
+/// Reads `Max-Forwards`, which only OPTIONS heeds here: TRACE is never served.
+pub(crate) fn reach(method: &str, headers: &HeaderMap) -> Reach {
+    let mut values = headers.get_all(MAX_FORWARDS).iter();
+    let Some(value) = values.next().filter(|_| method == "OPTIONS") else { return Reach::Onward };
+    let digits = value.as_bytes();
+    let readable = (1..=9).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    if !readable || values.next().is_some() {
+        Reach::Malformed
+    } else if digits.iter().all(|digit| *digit == b'0') {
+        Reach::Here
+    } else {
+        Reach::Onward
+    }
+}
+
 /// Makes the fields of a request fit to be sent to the origin.
 pub(crate) fn towards_origin(
     headers: &mut HeaderMap,
@@ -54,13 +109,17 @@ pub(crate) fn towards_origin(
         // hyper frames the body anew, but believes that GET and HEAD have none unless it is told.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    for name in [EXPECT, TRACESTATE, BAGGAGE] {
+    for name in [EXPECT, TRAILER, TRACESTATE, BAGGAGE] {
         headers.remove(name);
     }
     if grant.strips_method_override() {
         for name in METHOD_OVERRIDES {
             headers.remove(name);
         }
+    }
+    let left = headers.get(MAX_FORWARDS).and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    if let Some(left) = left {
+        headers.insert(MAX_FORWARDS, left.saturating_sub(1).into());
     }
     let host = if Some(authority.port()) == scheme.default_port() {
         authority.host().to_string()
@@ -74,16 +133,27 @@ pub(crate) fn towards_origin(
 
 /// Makes the fields of an answer fit to be sent to the worker.
 pub(crate) fn towards_worker(headers: &mut HeaderMap) {
+    // hyper sends the trailers that are announced, to a worker that takes them, and no others.
+    let trailers = headers.contains_key(TRANSFER_ENCODING);
     end_here(headers);
+    if !trailers {
+        headers.remove(TRAILER);
+    }
     headers.remove(ALT_SVC);
     headers.append(VIA, VIA_EGRET);
+}
+
+/// Makes the trailers of an answer fit to be sent to the worker.
+pub(crate) fn trailers_towards_worker(trailers: &mut HeaderMap) {
+    end_here(trailers);
+    trailers.remove(ALT_SVC);
 }
 
 fn end_here(headers: &mut HeaderMap) {
     for name in nominated(headers) {
         headers.remove(name);
     }
-    for name in [CONNECTION, KEEP_ALIVE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
+    for name in [CONNECTION, KEEP_ALIVE, TE, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
         headers.remove(name);
     }
     let proxys: Vec<_> =
@@ -116,6 +186,25 @@ pub(crate) fn is_ambiguous(headers: &HeaderMap) -> bool {
         _ => true,
     }
 }
+
+/// Whether the connection that an answer comes over is at the beginning of a next one when its body
+/// has ended, with nothing to be taken on trust. To be asked before the fields are made fit.
+pub(crate) fn frames_itself<B>(method: &str, response: &Response<B>) -> bool {
+    let (headers, status) = (response.headers(), response.status());
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    let length = headers.get(CONTENT_LENGTH);
+    let bodiless =
+        method == "HEAD" || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    let ends = if bodiless {
+        // A length without a body invites an origin to send one after all.
+        !chunked && length.is_none_or(|length| length == "0")
+    } else {
+        chunked || length.is_some()
+    };
+    ends && response.version() == Version::HTTP_11 && !nominated(headers).contains(&CLOSE)
+}
+
+const CLOSE: HeaderName = HeaderName::from_static("close");
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,7 @@ mod hop;
 mod identify;
 mod inject;
 mod live;
+mod origin;
 mod own;
 mod parse;
 mod proxy;

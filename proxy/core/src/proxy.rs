@@ -14,6 +14,7 @@ use crate::{
     clock::Clock,
     identify::{Identification, Workers},
     live::{Live, Selected, Selector, Standing},
+    origin::Pool,
     own::Own,
     record::{ClosedBy, Recorder},
     resolve::{Resolver, ResolverError},
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) resolver: Resolver,
     pub(crate) own: Arc<Own>,
     pub(crate) live: Arc<Live>,
+    pub(crate) pool: Arc<Pool>,
     pub(crate) limits: ConnectionLimits,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) overflow: Arc<Semaphore>,
@@ -143,6 +145,7 @@ impl Proxy {
             resolver,
             own,
             live: Live::new(),
+            pool: Pool::new(),
             limits: settings.limits,
             slots: Arc::new(Semaphore::new(settings.limits.connections)),
             overflow: Arc::new(Semaphore::new(OVERFLOW)),
@@ -170,12 +173,15 @@ impl Proxy {
             accepting.spawn(accept(socket, listener, shared.clone()));
         }
         let refreshing = tokio::spawn(shared.own.clone().keep_fresh());
+        let tidying = tokio::spawn(shared.pool.clone().keep_fresh());
 
         stop.cancelled().await;
         shared.stop.cancel();
         accepting.close();
         accepting.wait().await;
         refreshing.abort();
+        tidying.abort();
+        shared.pool.close();
         shared.tasks.close();
         if timeout(shared.limits.drain_timeout, shared.tasks.wait()).await.is_err() {
             shared.live.cut(&Selector::All, ClosedBy::Drain);
@@ -203,7 +209,14 @@ impl Handle {
 
     /// Resets everything that `selector` names, on both sides, and returns how many entries it was.
     pub fn cut(&self, selector: &Selector, by: ClosedBy) -> usize {
-        self.0.live.cut(selector, by)
+        let cut = self.0.live.cut(selector, by);
+        match selector {
+            Selector::All => self.0.pool.clear(),
+            Selector::Worker(worker) => self.0.pool.cut(worker, by),
+            // What waits was let go by the exchange that the rule or the credential was for.
+            Selector::Rule(_) | Selector::Credential(_) => {}
+        }
+        cut
     }
 
     /// Resets everything of a worker whose rights have ended; [`Workers`] must refuse it already.

@@ -1,9 +1,10 @@
 //! What is written about every exchange: a decision when the verdict is known, and a completion
 //! at its end, also when it was cancelled.
 //!
-//! A [`Draft`] opens with the exchange and reserves the room for its completion, so that ending
-//! never waits and never fails for want of space. Dropping it writes the completion: there is no
-//! path on which one is missing. Query strings, bodies and header values never get in here.
+//! A [`Draft`] opens with the exchange and reserves the room for both, so that ending never waits
+//! and never fails for want of space. Dropping it writes the completion: there is no path on which
+//! one is missing. An exchange that is abandoned after it was permitted gets its decision as well;
+//! one that nothing was decided about has none. Query strings, bodies and header values never get in here.
 
 use std::{
     collections::BTreeMap,
@@ -110,14 +111,15 @@ pub(crate) struct Line {
 /// The record of one exchange while it runs.
 pub(crate) struct Draft {
     line: Line,
-    recorder: Recorder,
     clock: Arc<dyn Clock>,
     cut: Cut,
-    /// Room for the completion, taken before the exchange began; gone once it is written.
+    /// Room for each record, taken before the exchange began; gone once it is written.
+    decision: Option<OwnedPermit<Message>>,
     completion: Option<OwnedPermit<Message>>,
+    /// What the policy said, while the decision is not written.
+    permitted: Option<Verdict>,
     opened: Instant,
     meter: Arc<Meter>,
-    decided: bool,
 }
 
 impl Draft {
@@ -129,7 +131,7 @@ impl Draft {
         listener: &str,
         client: SocketAddr,
     ) -> Result<Self, RecordError> {
-        let completion = recorder.reserve().await?;
+        let (decision, completion) = (recorder.reserve().await?, recorder.reserve().await?);
         let line = Line {
             id: Some(Ulid::generate().to_string()),
             listener: Some(listener.to_owned()),
@@ -138,13 +140,13 @@ impl Draft {
         };
         Ok(Self {
             line,
-            recorder: recorder.clone(),
             clock: clock.clone(),
             cut: cut.clone(),
+            decision: Some(decision),
             completion: Some(completion),
+            permitted: None,
             opened: Instant::now(),
             meter: Arc::default(),
-            decided: false,
         })
     }
 
@@ -192,6 +194,12 @@ impl Draft {
         self.line.decide_us = Some(micros(began));
     }
 
+    /// Notes what the policy said, for an exchange that ends before it can be written.
+    pub(crate) fn permitted(&mut self, verdict: Verdict, rule: Option<&RuleId>) {
+        self.permitted = Some(verdict);
+        self.line.rule = rule.map(ToString::to_string);
+    }
+
     pub(crate) fn resolved(&mut self, addresses: &[IpAddr], began: Instant) {
         self.line.addresses = Some(addresses.to_vec());
         self.line.dns_us = Some(micros(began));
@@ -215,16 +223,13 @@ impl Draft {
         rule: Option<&RuleId>,
     ) -> Result<(), RecordError> {
         self.line.rule = rule.map(ToString::to_string);
-        let (verdict, reason) = match verdict {
-            Verdict::Allow => ("allow", Reason::Allowed),
-            Verdict::WouldDeny(reason) => ("would_deny", reason),
-        };
-        self.decide(verdict, reason.code()).await
+        let (verdict, reason) = told(verdict);
+        self.decide(verdict, reason).await
     }
 
     /// Writes why the exchange ends here: the decision, unless an earlier one allowed it.
     pub(crate) async fn deny(&mut self, code: &'static str, rule: Option<&RuleId>) {
-        if self.decided {
+        if self.decision.is_none() {
             self.line.reason = Some(code);
             return;
         }
@@ -242,17 +247,21 @@ impl Draft {
         verdict: &'static str,
         reason: &'static str,
     ) -> Result<(), RecordError> {
-        self.decided = true;
-        self.line.verdict = Some(verdict);
-        self.line.reason = Some(reason);
-        self.line.event = "decision";
-        self.line.time = time(&*self.clock);
-        let written = self.recorder.write(self.line.clone()).await;
+        let Some(room) = self.decision.take() else { return Ok(()) };
+        let written = writer::write(room, self.decision(verdict, reason)).await;
         if written.is_err() {
             // What could not be decided on record was refused; its end is not kept for later.
             self.completion = None;
         }
         written
+    }
+
+    fn decision(&mut self, verdict: &'static str, reason: &'static str) -> Line {
+        self.line.verdict = Some(verdict);
+        self.line.reason = Some(reason);
+        self.line.event = "decision";
+        self.line.time = time(&*self.clock);
+        self.line.clone()
     }
 
     /// Notes the status that the worker was given.
@@ -278,6 +287,10 @@ impl Draft {
 
     fn finish(&mut self, by: ClosedBy) {
         let Some(room) = self.completion.take() else { return };
+        if let (Some(verdict), Some(room)) = (self.permitted, self.decision.take()) {
+            let (verdict, reason) = told(verdict);
+            room.send(Message::unanswered(self.decision(verdict, reason)));
+        }
         let mut line = std::mem::take(&mut self.line);
         line.event = "completion";
         line.time = time(&*self.clock);
@@ -286,7 +299,7 @@ impl Draft {
         line.total_ms = Some(u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX));
         // A cut explains whatever error it caused on the way.
         line.closed_by = Some(self.cut.by().unwrap_or(by));
-        room.send(Message::completion(line));
+        room.send(Message::unanswered(line));
     }
 }
 
@@ -294,6 +307,13 @@ impl Drop for Draft {
     /// Reached only when the exchange was abandoned: the client left, or the connection was cut.
     fn drop(&mut self) {
         self.finish(ClosedBy::Client);
+    }
+}
+
+fn told(verdict: Verdict) -> (&'static str, &'static str) {
+    match verdict {
+        Verdict::Allow => ("allow", Reason::Allowed.code()),
+        Verdict::WouldDeny(reason) => ("would_deny", reason.code()),
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) enum Refusal {
     OriginForm,
     ConnectInTunnel,
     Host,
+    MaxForwards,
     Target(TargetError),
     Upload(UploadError),
     HostMismatch,
@@ -109,6 +110,7 @@ impl Refusal {
             | Self::OriginForm
             | Self::ConnectInTunnel
             | Self::Host
+            | Self::MaxForwards
             | Self::Target(_)
             | Self::Upload(UploadError::Malformed)
             | Self::Credential(_)
@@ -182,6 +184,7 @@ impl Refusal {
             | Self::OriginForm
             | Self::ConnectInTunnel
             | Self::Host
+            | Self::MaxForwards
             | Self::Target(_)
             | Self::Upload(_)
             | Self::Revoked

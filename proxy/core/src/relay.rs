@@ -19,10 +19,14 @@ use bytes::Bytes;
 use egret_policy::{RuleLimits, Timestamp};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::record::{ClosedBy, Draft};
+use crate::{
+    hop,
+    origin::Release,
+    record::{ClosedBy, Draft},
+};
 
 /// Counts what an exchange moves, and remembers when it last did.
 #[derive(Debug)]
@@ -95,7 +99,7 @@ impl Bounds {
     }
 
     /// Returns which limit was reached, when one is.
-    pub(crate) async fn exceeded(self, meter: Arc<Meter>) -> ClosedBy {
+    pub(crate) async fn exceeded(self, meter: &Meter) -> ClosedBy {
         loop {
             let idle_at = meter.moved() + self.idle;
             sleep_until(idle_at.min(self.ends)).await;
@@ -138,49 +142,63 @@ impl UploadEnd {
     pub(crate) fn fault(&self) -> Option<UploadError> {
         self.fault.get().copied()
     }
-}
 
-/// Ends the way to the origin with the exchange, if the upload is not through by then: an origin
-/// that answers early is no channel for what follows.
-pub(crate) struct EndWithExchange {
-    pub(crate) upload: UploadState,
-    pub(crate) origin: CancellationToken,
-}
-
-impl Drop for EndWithExchange {
-    fn drop(&mut self) {
-        if !self.upload.whole.load(Ordering::Acquire) {
-            self.origin.cancel();
-        }
+    /// Whether all of it has been sent.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
     }
 }
 
 /// A request body on its way to the origin; its trailers are dropped.
 pub struct Upload {
-    body: Incoming,
+    /// Gone where there never was a body to send again.
+    body: Option<Incoming>,
     meter: Arc<Meter>,
     limit: u64,
     idle: Duration,
     timer: Pin<Box<Sleep>>,
+    /// What the first byte waits for.
+    held: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
     end: UploadState,
 }
 
 impl Upload {
-    pub(crate) fn new(
-        body: Incoming,
-        meter: Arc<Meter>,
-        limit: u64,
-        idle: Duration,
-    ) -> (Self, UploadState) {
+    /// Takes a body that is given up when nothing of it arrives for `idle`.
+    pub(crate) fn new(body: Incoming, meter: Arc<Meter>, idle: Duration) -> (Self, UploadState) {
         let end = UploadState::default();
         let timer = Box::pin(sleep(idle));
-        let upload = Self { body, meter, limit, idle, timer, end: end.clone() };
+        let body = Some(body);
+        let upload = Self { body, meter, limit: 0, idle, timer, held: None, end: end.clone() };
         upload.note_end();
         (upload, end)
     }
 
+    /// The same for a request that had no body, whose first upload has been spent.
+    pub(crate) fn empty(meter: Arc<Meter>, end: UploadState) -> Self {
+        let timer = Box::pin(sleep(Duration::ZERO));
+        Self { body: None, meter, limit: 0, idle: Duration::ZERO, timer, held: None, end }
+    }
+
+    pub(crate) fn meter(&self) -> &Arc<Meter> {
+        &self.meter
+    }
+
+    /// Bounds the body; until then it may have no byte.
+    pub(crate) fn bound(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// Holds the first byte back until the origin has asked for it, but not for ever: an origin may
+    /// know nothing of expectations (RFC 9110, section 10.1.1).
+    pub(crate) fn hold_until(&mut self, asked: CancellationToken) {
+        self.held = Some(Box::pin(async move {
+            // Either is leave to send.
+            let _ = timeout(UNASKED, asked.cancelled()).await;
+        }));
+    }
+
     fn note_end(&self) {
-        if self.body.is_end_stream() {
+        if self.is_end_stream() {
             self.end.whole.store(true, Ordering::Release);
         }
     }
@@ -200,7 +218,16 @@ impl Body for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
+        let Self { body, held, .. } = &mut *self;
+        let Some(body) = body else { return Poll::Ready(None) };
+        if let Some(held) = held {
+            ready!(held.as_mut().poll(cx));
+            self.held = None;
+            let next = Instant::now() + self.idle;
+            self.timer.as_mut().reset(next);
+            return self.poll_frame(cx);
+        }
+        match Pin::new(body).poll_frame(cx) {
             Poll::Ready(None) => {
                 self.end.whole.store(true, Ordering::Release);
                 Poll::Ready(None)
@@ -228,13 +255,16 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
     }
 }
+
+/// How long an origin is given to ask for a body that was announced.
+const UNASKED: Duration = Duration::from_secs(1);
 
 /// Why an answer's body ended early; the connection to the worker is closed in the middle of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -250,8 +280,16 @@ pub(crate) enum DownloadError {
 pub(crate) struct Download {
     body: Incoming,
     limit: u64,
-    /// Until the exchange has ended; whatever else must live as long ends with it.
-    draft: Option<(Draft, Box<dyn Send + Sync>)>,
+    /// Until the exchange has ended.
+    open: Option<Open>,
+}
+
+/// What an answer that is being relayed keeps open.
+struct Open {
+    draft: Draft,
+    release: Release,
+    /// Whatever else must live as long.
+    _hold: Box<dyn Send + Sync>,
 }
 
 impl Download {
@@ -260,24 +298,28 @@ impl Download {
         body: Incoming,
         draft: Draft,
         limit: u64,
+        release: Release,
         hold: Box<dyn Send + Sync>,
     ) -> Self {
-        let mut download = Self { body, limit, draft: Some((draft, hold)) };
-        download.end_if_whole();
+        let open = Some(Open { draft, release, _hold: hold });
+        let mut download = Self { body, limit, open };
+        if download.body.is_end_stream() {
+            download.end();
+        }
         download
     }
 
-    fn end_if_whole(&mut self) {
-        if self.body.is_end_stream()
-            && let Some((draft, _hold)) = self.draft.take()
-        {
+    /// Ends the exchange well.
+    fn end(&mut self) {
+        if let Some(Open { draft, release, _hold }) = self.open.take() {
+            release.answered();
             draft.complete(ClosedBy::Upstream);
         }
     }
 
     /// Ends the exchange with a reset, so that the worker cannot take what it got for the whole.
     fn cut(&mut self, by: ClosedBy, code: &'static str) {
-        if let Some((mut draft, _hold)) = self.draft.take() {
+        if let Some(Open { mut draft, release: _reset, _hold }) = self.open.take() {
             draft.reason(code);
             draft.cut(by);
         }
@@ -294,26 +336,29 @@ impl Body for Download {
     ) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             None => {
-                if let Some((draft, _hold)) = self.draft.take() {
-                    draft.complete(ClosedBy::Upstream);
-                }
+                self.end();
                 Poll::Ready(None)
             }
             Some(Err(_)) => {
                 self.cut(ClosedBy::Upstream, "egress.upstream_reset");
                 Poll::Ready(Some(Err(DownloadError::Upstream)))
             }
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    hop::trailers_towards_worker(trailers);
+                }
                 let moved = frame.data_ref().map_or(0, Bytes::len);
                 let passed = self
-                    .draft
+                    .open
                     .as_ref()
-                    .is_some_and(|(draft, _)| draft.meter().add_down(moved) > self.limit);
+                    .is_some_and(|open| open.draft.meter().add_down(moved) > self.limit);
                 if passed {
                     self.cut(ClosedBy::Limit, "egress.response_too_large");
                     return Poll::Ready(Some(Err(DownloadError::Limit)));
                 }
-                self.end_if_whole();
+                if self.body.is_end_stream() {
+                    self.end();
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
         }

@@ -81,7 +81,6 @@ impl Socket {
     }
 
     /// Runs a system call on the socket that is ready for it; `WouldBlock` ends the readiness.
-    #[allow(dead_code, reason = "splicing needs it")]
     pub(crate) fn try_io<R>(
         &self,
         interest: Interest,
@@ -105,6 +104,12 @@ impl Socket {
     /// Closes our direction only.
     pub(crate) fn shut_down_writing(&self) -> io::Result<()> {
         SockRef::from(&self.as_fd()).shutdown(Shutdown::Write)
+    }
+
+    /// Makes the socket die with something else than it was made for.
+    pub(crate) fn handed_to(mut self, cut: Cut) -> Self {
+        self.cut = cut;
+        self
     }
 
     /// Returns what sees the peer's reset.
@@ -149,6 +154,18 @@ impl Watch {
             tracing::debug!(%error, "watch a socket");
             std::future::pending::<()>().await;
         }
+    }
+}
+
+impl Watch {
+    /// Whether there is nothing to be read, not even the end.
+    pub(crate) fn is_quiet(&self) -> bool {
+        use rustix::net::{RecvFlags, recv};
+        let mut byte = [0; 1];
+        let peeked = recv(either!(&*self.0, stream => stream.as_fd()), &mut byte[..], {
+            RecvFlags::PEEK | RecvFlags::DONTWAIT
+        });
+        peeked.is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
     }
 }
 

@@ -1,20 +1,27 @@
 //! The raw ends of a tunnel: taking over the worker's socket after CONNECT, reading its first
 //! bytes, and carrying bytes both ways when nobody is to look inside.
 //!
-//! Nothing here decides. An idle tunnel holds no buffer: one is taken when bytes are ready and
-//! given back when they have moved.
+//! Nothing here decides. Bytes are spliced from socket to socket in the kernel where there is a pipe
+//! to be had, and copied otherwise. An idle tunnel holds neither pipe nor buffer: one is taken when
+//! bytes are ready and given back when they have moved.
 
 use std::{
     io,
+    mem::take,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
     task::{Context, Poll},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::coop::consume_budget,
+};
+
+use self::splice::Pipe;
 
 use crate::{
     gate::Gate,
@@ -24,18 +31,20 @@ use crate::{
     socket::Socket,
 };
 
+mod splice;
+
 /// What is moved in one go; also all that one stalled direction holds.
 const BUFFER: usize = 32 << 10;
 const READ_AHEAD: usize = 4 << 10;
 
-/// The worker's end of a tunnel and the bytes of it that were read already.
-pub(crate) struct WorkerEnd {
+/// One end of a tunnel and the bytes of it that were read already.
+pub(crate) struct End {
     pub(crate) socket: Socket,
     pub(crate) early: BytesMut,
 }
 
 /// Read from its beginning again: the early bytes first, then what is still to come.
-impl AsyncRead for WorkerEnd {
+impl AsyncRead for End {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -51,7 +60,7 @@ impl AsyncRead for WorkerEnd {
     }
 }
 
-impl AsyncWrite for WorkerEnd {
+impl AsyncWrite for End {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -69,20 +78,43 @@ impl AsyncWrite for WorkerEnd {
     }
 }
 
-/// Takes the socket back from hyper once the 200 has gone out.
-pub(crate) async fn take_over(upgrade: OnUpgrade) -> io::Result<WorkerEnd> {
+/// Takes the worker's socket back from hyper once the 200, or the 101, has gone out.
+pub(crate) async fn take_over(upgrade: OnUpgrade) -> io::Result<End> {
     let upgraded = upgrade.await.map_err(io::Error::other)?;
-    let parts = upgraded
-        .downcast::<TokioIo<Gate<Socket>>>()
-        .map_err(|_| io::Error::other("the connection is not the one that was accepted"))?;
-    let (socket, held) = parts.io.into_inner().into_parts();
-    let mut early = BytesMut::from(&*parts.read_buf);
-    early.extend_from_slice(&held);
-    Ok(WorkerEnd { socket, early })
+    match upgraded.downcast::<TokioIo<Gate<Socket>>>() {
+        Ok(parts) => {
+            let (socket, held) = parts.io.into_inner().into_parts();
+            Ok(End::joined(socket, [&*parts.read_buf, &*held]))
+        }
+        // A protocol that begins inside a tunnel.
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<Gate<End>>>().map_err(|_| stranger())?;
+            let (end, held) = parts.io.into_inner().into_parts();
+            Ok(End::joined(end.socket, [&*parts.read_buf, &*held, &*end.early]))
+        }
+    }
+}
+
+/// Takes the origin's socket back from hyper after its 101.
+pub(crate) async fn take_over_origin(upgrade: OnUpgrade) -> io::Result<End> {
+    let upgraded = upgrade.await.map_err(io::Error::other)?;
+    let parts = upgraded.downcast::<TokioIo<Socket>>().map_err(|_| stranger())?;
+    Ok(End::joined(parts.io.into_inner(), [&*parts.read_buf]))
+}
+
+impl End {
+    /// Joins a socket with what was read of it, in that order.
+    fn joined<const N: usize>(socket: Socket, early: [&[u8]; N]) -> Self {
+        Self { socket, early: BytesMut::from(&*early.concat()) }
+    }
+}
+
+fn stranger() -> io::Error {
+    io::Error::other("the connection is not the one that was accepted")
 }
 
 /// Reads until the first bytes tell what they are; `NeedMore` when the worker stops before that.
-pub(crate) async fn first_bytes(end: &mut WorkerEnd) -> io::Result<FirstBytes> {
+pub(crate) async fn first_bytes(end: &mut End) -> io::Result<FirstBytes> {
     loop {
         let told = hello::classify(&end.early);
         if !matches!(told, FirstBytes::NeedMore) {
@@ -100,14 +132,16 @@ pub(crate) async fn first_bytes(end: &mut WorkerEnd) -> io::Result<FirstBytes> {
 }
 
 /// Carries bytes both ways until both ends have closed (`Ok`, with who was first), or until a fault
-/// or a limit (`Err`), after which neither end may take what it got for the whole.
+/// or a limit (`Err`), after which neither end may take what it got for the whole: the caller cuts
+/// while it still has the sockets.
 pub(crate) async fn pump(
-    worker: &Socket,
-    origin: &Socket,
-    first: &Bytes,
-    meter: &Arc<Meter>,
+    worker: &mut End,
+    origin: &mut End,
+    meter: &Meter,
     bounds: Bounds,
 ) -> Result<ClosedBy, ClosedBy> {
+    let (up_early, down_early) = (take(&mut worker.early), take(&mut origin.early));
+    let (worker, origin) = (&worker.socket, &origin.socket);
     let ended = OnceLock::new();
     let note = |result: Result<(), ClosedBy>, side: ClosedBy| {
         // Whoever ended first is the one to name.
@@ -115,53 +149,91 @@ pub(crate) async fn pump(
         result
     };
     let up = async {
-        send(origin, first).await.map_err(|_| ClosedBy::Upstream)?;
-        meter.add_up(first.len());
-        let sides = (ClosedBy::Client, ClosedBy::Upstream);
-        let count = |bytes| {
-            meter.add_up(bytes);
-        };
-        note(one_way(worker, origin, sides, count).await, ClosedBy::Client)
+        let count = |bytes| meter.add_up(bytes);
+        let way = Direction { from: (worker, ClosedBy::Client), to: (origin, ClosedBy::Upstream) };
+        note(way.carry(up_early, count).await, ClosedBy::Client)
     };
     let down = async {
-        let sides = (ClosedBy::Upstream, ClosedBy::Client);
-        let count = |bytes| {
-            meter.add_down(bytes);
-        };
-        note(one_way(origin, worker, sides, count).await, ClosedBy::Upstream)
+        let count = |bytes| meter.add_down(bytes);
+        let way = Direction { from: (origin, ClosedBy::Upstream), to: (worker, ClosedBy::Client) };
+        note(way.carry(down_early, count).await, ClosedBy::Upstream)
     };
+    let (at_worker, at_origin) = (worker.watch(), origin.watch());
     tokio::select! {
-        limit = bounds.exceeded(meter.clone()) => Err(limit),
+        limit = bounds.exceeded(meter) => Err(limit),
+        // While a direction waits for room at its other end, it does not read the reset.
+        () = at_worker.reset() => Err(ClosedBy::Client),
+        () = at_origin.reset() => Err(ClosedBy::Upstream),
         both = async { tokio::try_join!(up, down) } => {
             both.map(|_| ended.get().copied().unwrap_or(ClosedBy::Client))
         }
     }
 }
 
-/// Carries one direction to its end, then passes the end on (half-close).
-async fn one_way(
-    from: &Socket,
-    to: &Socket,
-    (reading, writing): (ClosedBy, ClosedBy),
-    count: impl Fn(usize),
-) -> Result<(), ClosedBy> {
-    loop {
-        from.readable().await.map_err(|_| reading)?;
-        let mut buffer = vec![0; BUFFER];
+/// One direction of a tunnel: each end with whose fault a failure there is.
+struct Direction<'a> {
+    from: (&'a Socket, ClosedBy),
+    to: (&'a Socket, ClosedBy),
+}
+
+impl Direction<'_> {
+    /// Carries what there is to its end, then passes the end on (half-close).
+    async fn carry(self, early: BytesMut, count: impl Fn(usize) -> u64) -> Result<(), ClosedBy> {
+        let Self { from: (from, reading), to: (to, writing) } = self;
+        count(early.len());
+        send(to, &early).await.map_err(|_| writing)?;
+        drop(early);
         loop {
-            match from.try_read(&mut buffer) {
-                Ok(0) => {
+            from.readable().await.map_err(|_| reading)?;
+            let moved = match Pipe::take() {
+                Some(pipe) => pipe.move_all(from, to, &count).await,
+                None => copy_all(from, to, &count).await,
+            };
+            match moved {
+                Ok(Moved::All) => {}
+                Ok(Moved::End) => {
                     // A peer that is gone already need not be told.
                     let _ = to.shut_down_writing();
                     return Ok(());
                 }
-                Ok(read) => {
-                    send(to, &buffer[..read]).await.map_err(|_| writing)?;
-                    count(read);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => return Err(reading),
+                Err(Fault::Reading) => return Err(reading),
+                Err(Fault::Writing) => return Err(writing),
             }
+        }
+    }
+}
+
+/// Where a direction stands when there is nothing to be read.
+enum Moved {
+    /// More may come.
+    All,
+    /// The end has come.
+    End,
+}
+
+/// At which end moving failed.
+enum Fault {
+    Reading,
+    Writing,
+}
+
+/// Moves what there is by way of a buffer, which is given back when it has moved.
+async fn copy_all(
+    from: &Socket,
+    to: &Socket,
+    count: impl Fn(usize) -> u64,
+) -> Result<Moved, Fault> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.try_read(&mut buffer) {
+            Ok(0) => return Ok(Moved::End),
+            Ok(read) => {
+                count(read);
+                send(to, &buffer[..read]).await.map_err(|_| Fault::Writing)?;
+                consume_budget().await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Moved::All),
+            Err(_) => return Err(Fault::Reading),
         }
     }
 }

@@ -28,8 +28,9 @@ use super::Line;
 const SYNC_WITHIN: Duration = Duration::from_millis(100);
 /// How long an exchange waits for the writer before it is refused.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Lines that may wait; one is reserved for the completion of each exchange that is open.
-const QUEUE: usize = 1 << 16;
+/// Lines that may wait: two for each exchange that is open, so `limits.connections` is what bounds
+/// them. Room that is only reserved takes no memory.
+const QUEUE: usize = 1 << 20;
 const BATCH: usize = 1024;
 /// What is written at a time of what a failure left.
 const KEPT_PIECE: usize = 16 << 10;
@@ -86,7 +87,8 @@ pub(crate) struct Message {
 }
 
 impl Message {
-    pub(super) fn completion(line: Line) -> Self {
+    /// A line that nobody waits for.
+    pub(super) fn unanswered(line: Line) -> Self {
         Self { line, written: None }
     }
 }
@@ -115,16 +117,15 @@ impl Recorder {
             Ok(Err(_)) | Err(_) => Err(RecordError::Unavailable),
         }
     }
+}
 
-    /// Writes one line and returns when the kernel has it.
-    pub(super) async fn write(&self, line: Line) -> Result<(), RecordError> {
-        let (written, answer) = oneshot::channel();
-        let room = self.reserve().await?;
-        room.send(Message { line, written: Some(written) });
-        match timeout(PATIENCE, answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => Err(RecordError::Unavailable),
-        }
+/// Writes one line into the room that was taken for it, and returns when the kernel has it.
+pub(super) async fn write(room: OwnedPermit<Message>, line: Line) -> Result<(), RecordError> {
+    let (written, answer) = oneshot::channel();
+    room.send(Message { line, written: Some(written) });
+    match timeout(PATIENCE, answer).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) | Err(_) => Err(RecordError::Unavailable),
     }
 }
 

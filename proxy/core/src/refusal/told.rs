@@ -40,7 +40,7 @@ impl Refusal {
                 "http_request_error",
                 "This is a tunnel already: CONNECT has no place in it.",
             ),
-            Self::Host => MALFORMED,
+            Self::Host | Self::MaxForwards => MALFORMED,
             Self::Target(error) => match error {
                 TargetError::Scheme => SCHEME,
                 TargetError::MethodRefused => (

@@ -13,12 +13,17 @@ fn lines(directory: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+async fn write_one(recorder: &Recorder) {
+    let room = recorder.reserve().await.unwrap();
+    write(room, line("egress.allowed")).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_acknowledged_line_is_in_the_file_already() {
     let directory = tempfile::tempdir().unwrap();
     let audit = directory.path().join("audit");
     let (recorder, flush) = Recorder::open(&audit).unwrap();
-    recorder.write(line("egress.allowed")).await.unwrap();
+    write_one(&recorder).await;
     let written = lines(&audit);
     assert_eq!(written.len(), 1);
     assert_eq!(written[0]["seq"], 0);
@@ -32,7 +37,7 @@ async fn a_second_run_continues_the_count() {
     let directory = tempfile::tempdir().unwrap();
     for _ in 0..2 {
         let (recorder, flush) = Recorder::open(directory.path()).unwrap();
-        recorder.write(line("egress.allowed")).await.unwrap();
+        write_one(&recorder).await;
         flush.wait();
     }
     let seqs: Vec<_> = lines(directory.path()).iter().map(|line| line["seq"].clone()).collect();
@@ -45,7 +50,7 @@ async fn a_torn_last_line_is_cut_off_and_nothing_before_it() {
     let file = directory.path().join("00000001.jsonl");
     fs::write(&file, "{\"seq\":6}\n{\"seq\":7}\n{\"seq\":8,\"rea").unwrap();
     let (recorder, flush) = Recorder::open(directory.path()).unwrap();
-    recorder.write(line("egress.allowed")).await.unwrap();
+    write_one(&recorder).await;
     flush.wait();
     let seqs: Vec<_> = lines(directory.path()).iter().map(|line| line["seq"].clone()).collect();
     assert_eq!(seqs, [6, 7, 8]);
@@ -78,7 +83,7 @@ async fn a_full_disk_refuses_decisions_and_keeps_completions_for_later() {
 
     let (written, answer) = oneshot::channel();
     let decision = Message { line: line("egress.allowed"), written: Some(written) };
-    segment.append(&mut vec![decision, Message::completion(line("egress.upstream_reset"))]);
+    segment.append(&mut vec![decision, Message::unanswered(line("egress.upstream_reset"))]);
     assert!(matches!(answer.await.unwrap(), Err(RecordError::Write(_))));
     assert!(segment.retry_and_sync().is_err());
 

@@ -1,0 +1,258 @@
+//! The life of a tunnel: a CONNECT to its connection (stages 4 to 7), and what its first bytes make
+//! of it (8 to 10).
+//!
+//! The same rule as for a request holds: entered in the live index first, checked second, and not a
+//! byte goes up before the decision is on record. What the tunnel turns out to carry selects the
+//! rule; plain HTTP is not relayed but served, each request as an exchange of its own.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
+
+use bytes::BytesMut;
+use egret_policy::{Authority, Passage, Scheme, Sni, TlsClaim, TunnelAsk, TunnelGrant, Worker};
+use hyper::upgrade::OnUpgrade;
+use tokio::{sync::Mutex, time::timeout};
+
+use crate::{
+    accept::{self, Connection},
+    dial::{Connected, dial},
+    hello::{ClaimedName, FirstBytes},
+    live::{Registration, Selected, Standing},
+    origin::{Origin, Release},
+    record::{ClosedBy, Draft},
+    refusal::Refusal,
+    relay::Bounds,
+    socket::Socket,
+    tunnel::{self, End},
+};
+
+/// A tunnel whose first bytes have not been seen.
+pub(super) struct OpenTunnel {
+    worker: Arc<Worker>,
+    authority: Authority,
+    connected: Connected<TunnelGrant>,
+}
+
+/// A tunnel that carries plain HTTP: every request in it is an exchange of its own, over the one
+/// connection that the CONNECT was pinned to.
+pub(crate) struct HttpTunnel {
+    pub(super) worker: Arc<Worker>,
+    pub(super) authority: Authority,
+    pub(super) grant: TunnelGrant,
+    pub(super) origin: Mutex<Origin>,
+}
+
+/// Stages 4 to 7 of a CONNECT.
+pub(super) async fn connect(
+    connection: &Connection,
+    draft: &mut Draft,
+    registration: &Registration,
+    worker: Arc<Worker>,
+    authority: Authority,
+) -> Result<OpenTunnel, Refusal> {
+    let shared = &connection.shared;
+
+    // 4 decide: host and port; the first bytes will select the rule.
+    let policy = shared.policy.load_full();
+    let ask = TunnelAsk { worker: &worker, authority: &authority };
+    let began = Instant::now();
+    let permit = policy.decide_tunnel(&ask, shared.clock.now());
+    draft.policy(policy.revision(), began);
+    let permit = permit?;
+    draft.permitted(permit.verdict(), None);
+
+    // 5 resolve
+    let began = Instant::now();
+    let answers = shared.resolver.resolve(permit.host()).await?;
+    draft.resolved(&answers.addresses, began);
+
+    // 6 pin
+    let pinned = permit.pin(&answers, &shared.own.current())?;
+
+    // 7 connect
+    let connected = dial(pinned, shared.limits.connect_timeout, &connection.cut).await?;
+    draft.connected(connected.grant.peer(), connected.took);
+
+    let standing = standing_of(&worker, &authority, &connected.grant, None);
+    registration.stand(None, &[], standing.clone());
+    connection.still_standing(&worker.id, &standing)?;
+    Ok(OpenTunnel { worker, authority, connected })
+}
+
+/// What a tunnel may do now, so that a new policy can decide it again.
+fn standing_of(
+    worker: &Arc<Worker>,
+    authority: &Authority,
+    grant: &TunnelGrant,
+    selected: Option<Selected>,
+) -> Standing {
+    Standing::Tunnel {
+        worker: worker.clone(),
+        authority: authority.clone(),
+        peer: grant.peer(),
+        selected,
+    }
+}
+
+/// Stages 8 to 10 of a tunnel: the first bytes say what it carries, and only then do any go up.
+pub(super) async fn pass(
+    connection: Arc<Connection>,
+    mut draft: Draft,
+    registration: Registration,
+    upgrade: OnUpgrade,
+    tunnel: Box<OpenTunnel>,
+) {
+    let shared = connection.shared.clone();
+    let OpenTunnel { worker, authority, connected } = *tunnel;
+    let Connected { socket: origin, grant, .. } = connected;
+    let patience = shared.limits.first_byte_timeout;
+    let Ok(Ok(mut end)) = timeout(patience, tunnel::take_over(upgrade)).await else {
+        return leave(draft, &grant).await;
+    };
+
+    let first = if grant.opaque() {
+        Ok(Ok(FirstBytes::Other))
+    } else {
+        timeout(patience, tunnel::first_bytes(&mut end)).await
+    };
+    let now = shared.clock.now();
+    let (passage, selected) = match first {
+        Err(_) => return close(draft, Refusal::FirstBytesTimeout).await,
+        Ok(Err(_) | Ok(FirstBytes::NeedMore)) => return leave(draft, &grant).await,
+        Ok(Ok(FirstBytes::Http)) => {
+            draft.selected(Scheme::Http.as_str(), None);
+            // Cleartext can be answered in cleartext: where http is denied, each request inside is
+            // told so, and the tunnel's own record says it as well.
+            match grant.select_http() {
+                Ok(verdict) => {
+                    if let Err(error) = draft.allow(verdict, None).await {
+                        return close(draft, Refusal::Audit(error)).await;
+                    }
+                }
+                Err(denial) => draft.deny(denial.reason.code(), denial.rule.as_ref()).await,
+            }
+            let tunnel = PlainTunnel { worker, authority, grant, origin, end };
+            return pass_http(connection, draft, registration, tunnel).await;
+        }
+        Ok(Ok(FirstBytes::Tls(hello))) => {
+            let sni = match &hello.sni {
+                ClaimedName::Absent => Sni::Absent,
+                ClaimedName::Name(name) => Sni::Name(name),
+                ClaimedName::Malformed => Sni::Malformed,
+            };
+            let passage = grant.select_tls(TlsClaim { sni, ech: hello.ech }, now);
+            let named = matches!(hello.sni, ClaimedName::Name(_));
+            // Only a name that was found equal is known to be clean enough for a record.
+            let name = (named && passage.is_ok()).then(|| authority.host().to_string());
+            draft.selected(Scheme::Https.as_str(), name.as_deref());
+            (passage, Selected::Tls { named, ech: hello.ech })
+        }
+        Ok(Ok(FirstBytes::Other)) => {
+            draft.selected(Scheme::Tcp.as_str(), None);
+            (grant.select_opaque(), Selected::Opaque)
+        }
+    };
+    let passage: Passage = match passage {
+        Ok(passage) => passage,
+        Err(denial) => return close(draft, denial.into()).await,
+    };
+    if passage.intercept() {
+        // Whoever starts a proxy refuses such a policy; relayed blindly it would be half kept.
+        return close(draft, Refusal::Internal).await;
+    }
+    if let Err(error) = draft.allow(passage.verdict(), passage.rule()).await {
+        return close(draft, Refusal::Audit(error)).await;
+    }
+    let standing = standing_of(&worker, &authority, &grant, Some(selected));
+    registration.stand(passage.rule(), &[], standing.clone());
+    if let Err(refusal) = connection.still_standing(&worker.id, &standing) {
+        return close(draft, refusal).await;
+    }
+    let bounds = Bounds::new(passage.limits(), passage.expires(), shared.clock.now());
+    draft.meter().touch();
+    let mut origin = End { socket: origin, early: BytesMut::new() };
+    match tunnel::pump(&mut end, &mut origin, draft.meter(), bounds).await {
+        Ok(by) => draft.complete(by),
+        Err(by) => draft.cut(by),
+    }
+}
+
+/// An exchange that goes on as WebSocket.
+pub(super) struct Upgraded {
+    pub(super) worker: OnUpgrade,
+    pub(super) origin: OnUpgrade,
+    pub(super) bounds: Bounds,
+    /// Resets the origin's connection until it has been taken over.
+    pub(super) release: Release,
+}
+
+/// Relays what follows an answer of 101, uninspected, under the limits of the request's rule.
+pub(super) async fn pass_upgraded(
+    connection: Arc<Connection>,
+    draft: Draft,
+    registration: Registration,
+    upgraded: Upgraded,
+) {
+    // Both belong to what is relayed: the connection has the slot, the entry is what is cut.
+    let (connection, _registration) = (connection, registration);
+    let Upgraded { worker, origin, bounds, release } = upgraded;
+    let taking =
+        async { tokio::try_join!(tunnel::take_over(worker), tunnel::take_over_origin(origin)) };
+    let patience = connection.shared.limits.first_byte_timeout;
+    let Ok(Ok((mut worker, origin))) = timeout(patience, taking).await else {
+        return draft.complete(ClosedBy::Error);
+    };
+    let mut origin = End { socket: origin.socket.handed_to(connection.cut.clone()), ..origin };
+    release.answered();
+    draft.meter().touch();
+    match tunnel::pump(&mut worker, &mut origin, draft.meter(), bounds).await {
+        Ok(by) => draft.complete(by),
+        Err(by) => draft.cut(by),
+    }
+}
+
+/// A tunnel whose first bytes were plain HTTP.
+struct PlainTunnel {
+    worker: Arc<Worker>,
+    authority: Authority,
+    grant: TunnelGrant,
+    origin: Socket,
+    end: End,
+}
+
+/// Serves the requests inside a tunnel. Boxed, because each of them is an `exchange` again.
+fn pass_http(
+    connection: Arc<Connection>,
+    draft: Draft,
+    registration: Registration,
+    tunnel: PlainTunnel,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        let PlainTunnel { worker, authority, grant, origin, end } = tunnel;
+        let standing = standing_of(&worker, &authority, &grant, Some(Selected::Http));
+        registration.stand(None, &[], standing);
+        let origin = Origin::speak(origin, grant.peer(), &connection.shared.tasks).await;
+        let Ok(origin) = origin else { return draft.complete(ClosedBy::Upstream) };
+        let ended = origin.way().ended;
+        let origin = Mutex::new(origin);
+        let tunnel = Arc::new(HttpTunnel { worker, authority, grant, origin });
+        accept::serve_tunnel(&connection, tunnel.clone(), end, ended.clone()).await;
+        let by_origin = ended.is_cancelled();
+        tunnel.origin.lock().await.end();
+        draft.complete(if by_origin { ClosedBy::Upstream } else { ClosedBy::Client });
+    })
+}
+
+/// Ends a tunnel whose worker left before it said anything: it was granted, and nothing moved.
+async fn leave(mut draft: Draft, grant: &TunnelGrant) {
+    if let Err(error) = draft.allow(grant.verdict(), None).await {
+        return close(draft, Refusal::Audit(error)).await;
+    }
+    draft.complete(ClosedBy::Client);
+}
+
+/// Ends a tunnel that is refused after its 200: there is no status left to say it with.
+async fn close(mut draft: Draft, refusal: Refusal) {
+    refusal.log(draft.id());
+    draft.deny(refusal.code(), refusal.rule()).await;
+    draft.complete(refusal.closed_by());
+}

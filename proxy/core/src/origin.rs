@@ -1,0 +1,290 @@
+//! Connections to origins that speak HTTP/1, and the pool in which they wait between requests.
+//!
+//! A connection is kept only for the worker, scheme, host and port that it was made for, and is
+//! given out again only for a peer that the new request was pinned to. Whoever holds an [`Origin`]
+//! and drops it resets the connection: it is kept, or ended in good order, only by saying so.
+//! Nothing is kept after an odd framing, and nothing that has a byte to be read.
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use egret_policy::{Authority, Scheme, Target, WorkerId};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    accept::until_cut,
+    live::Cut,
+    record::ClosedBy,
+    relay::{Upload, UploadState},
+    socket::{Socket, Watch},
+};
+
+/// Connections kept in all, and for one key.
+const MOST: usize = 1024;
+const MOST_EACH: usize = 16;
+const SHARDS: usize = 16;
+/// Well below the time after which common origins close an idle connection themselves.
+const KEPT: Duration = Duration::from_secs(15);
+
+/// What a connection is kept for, besides its peer. Only cleartext is kept, and that never carries
+/// a credential, so none is part of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    worker: WorkerId,
+    scheme: Scheme,
+    authority: Authority,
+}
+
+impl Key {
+    pub(crate) fn new(worker: &WorkerId, target: &Target) -> Self {
+        let (scheme, authority) = (target.scheme(), target.authority().clone());
+        Self { worker: worker.clone(), scheme, authority }
+    }
+}
+
+/// An open connection to an origin.
+pub(crate) struct Origin {
+    /// Gone once the connection was ended in good order.
+    sender: Option<SendRequest<Upload>>,
+    peer: SocketAddr,
+    way: Way,
+    watch: Watch,
+}
+
+/// What is known about a connection, and can be done to it, from beside.
+#[derive(Clone)]
+pub(crate) struct Way {
+    /// Cancelled when the origin's side has ended.
+    pub(crate) ended: CancellationToken,
+    /// Ends the connection with a reset.
+    pub(crate) cut: Cut,
+}
+
+impl Origin {
+    /// Begins HTTP/1.1. From here on the socket dies with the origin, not with a worker's connection.
+    pub(crate) async fn speak(
+        socket: Socket,
+        peer: SocketAddr,
+        tasks: &TaskTracker,
+    ) -> hyper::Result<Self> {
+        let (watch, cut) = (socket.watch(), Cut::default());
+        let io = TokioIo::new(socket.handed_to(cut.clone()));
+        let (sender, driver) = http1::Builder::new().handshake(io).await?;
+        let way = Way { ended: CancellationToken::new(), cut };
+        let tell = way.ended.clone().drop_guard();
+        tasks.spawn(until_cut(way.cut.clone(), async move {
+            let _tell = tell;
+            if let Err(error) = driver.with_upgrades().await {
+                tracing::debug!(%error, "an origin's connection ended");
+            }
+        }));
+        Ok(Self { sender: Some(sender), peer, way, watch })
+    }
+
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    pub(crate) fn way(&self) -> Way {
+        self.way.clone()
+    }
+
+    /// Returns what sends requests.
+    pub(crate) fn sender(&mut self) -> &mut SendRequest<Upload> {
+        self.sender.as_mut().expect("only ending the connection takes the sender away")
+    }
+
+    /// Lets what is under way end, and the connection with it.
+    pub(crate) fn end(&mut self) {
+        self.sender = None;
+    }
+
+    /// Whether a request could be sent now, and an answer would be the answer to it.
+    fn is_idle(&self) -> bool {
+        let ready = self.sender.as_ref().is_some_and(SendRequest::is_ready);
+        ready && self.watch.is_quiet()
+    }
+
+    fn is_over(&self) -> bool {
+        self.sender.as_ref().is_none_or(SendRequest::is_closed)
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        if self.sender.is_some() {
+            self.way.cut.now(ClosedBy::Client);
+        }
+    }
+}
+
+/// Where connections wait for their next request.
+pub(crate) struct Pool {
+    shards: [Mutex<HashMap<Key, Vec<Kept>>>; SHARDS],
+    hasher: std::hash::RandomState,
+    count: AtomicUsize,
+    closed: AtomicBool,
+}
+
+struct Kept {
+    origin: Origin,
+    since: Instant,
+}
+
+impl Pool {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: std::hash::RandomState::new(),
+            count: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes the connection of `key` to one of `peers` that was used last.
+    pub(crate) fn take(&self, key: &Key, peers: &[SocketAddr]) -> Option<Origin> {
+        let mut shard = self.shard(key);
+        let waiting = shard.get_mut(key)?;
+        let fits = |kept: &Kept| {
+            kept.since.elapsed() < KEPT
+                && peers.contains(&kept.origin.peer)
+                && kept.origin.is_idle()
+        };
+        let taken = waiting.remove(waiting.iter().rposition(fits)?);
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        Some(taken.origin)
+    }
+
+    /// Keeps a connection for the next request, if there is room.
+    pub(crate) fn keep(&self, key: Key, mut origin: Origin) {
+        let mut shard = self.shard(&key);
+        let each = shard.get(&key).map_or(0, Vec::len);
+        // Closed first and cleared second, so one that is kept meanwhile is found.
+        let full = self.count.load(Ordering::Relaxed) >= MOST || each >= MOST_EACH;
+        if full || origin.is_over() || self.closed.load(Ordering::Acquire) {
+            drop(shard);
+            return origin.end();
+        }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        shard.entry(key).or_default().push(Kept { origin, since: Instant::now() });
+    }
+
+    /// Ends the connections that were made for a worker whose rights have ended, with a reset.
+    pub(crate) fn cut(&self, worker: &WorkerId, by: ClosedBy) {
+        for kept in self.remove(|key, _| key.worker == *worker) {
+            kept.origin.way.cut.now(by);
+        }
+    }
+
+    /// Ends every connection: what they hold is needed elsewhere.
+    pub(crate) fn clear(&self) {
+        self.remove(|_, _| true).into_iter().for_each(|mut kept| kept.origin.end());
+    }
+
+    /// Ends every connection and keeps none from now on.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.clear();
+    }
+
+    /// Ends what has waited too long, again and again.
+    pub(crate) async fn keep_fresh(self: Arc<Self>) {
+        let mut interval = tokio::time::interval(KEPT / 3);
+        loop {
+            interval.tick().await;
+            let old = self.remove(|_, kept| kept.since.elapsed() >= KEPT || kept.origin.is_over());
+            old.into_iter().for_each(|mut kept| kept.origin.end());
+        }
+    }
+
+    fn remove(&self, gone: impl Fn(&Key, &Kept) -> bool) -> Vec<Kept> {
+        let mut removed = Vec::new();
+        for shard in &self.shards {
+            lock(shard).retain(|key, waiting| {
+                removed.extend(waiting.extract_if(.., |kept| gone(key, kept)));
+                !waiting.is_empty()
+            });
+        }
+        self.count.fetch_sub(removed.len(), Ordering::Relaxed);
+        removed
+    }
+
+    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Vec<Kept>>> {
+        lock(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
+    }
+}
+
+/// A poisoned map is still one of valid entries: no code here leaves it half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What becomes of the connection that an answer came over, once the answer has ended. Dropped
+/// before it was told that all is whole, it resets the connection: an origin that answers early is
+/// no channel for what follows.
+pub(crate) struct Release {
+    upload: UploadState,
+    then: Then,
+}
+
+enum Then {
+    Keep {
+        origin: Origin,
+        key: Key,
+        pool: Arc<Pool>,
+    },
+    End(Origin),
+    /// The connection is a tunnel's own and outlives the exchange.
+    Stay(Way),
+    Settled,
+}
+
+impl Release {
+    /// Keeps the connection in `pool`.
+    pub(crate) fn keep(upload: UploadState, origin: Origin, key: Key, pool: Arc<Pool>) -> Self {
+        Self { upload, then: Then::Keep { origin, key, pool } }
+    }
+
+    /// Ends the connection in good order.
+    pub(crate) fn end(upload: UploadState, origin: Origin) -> Self {
+        Self { upload, then: Then::End(origin) }
+    }
+
+    /// Leaves the connection to the tunnel.
+    pub(crate) fn stay(upload: UploadState, way: Way) -> Self {
+        Self { upload, then: Then::Stay(way) }
+    }
+
+    /// Says that the answer has come to its end.
+    pub(crate) fn answered(mut self) {
+        if !self.upload.is_whole() {
+            return;
+        }
+        match std::mem::replace(&mut self.then, Then::Settled) {
+            Then::Keep { origin, key, pool } => pool.keep(key, origin),
+            Then::End(mut origin) => origin.end(),
+            Then::Stay(_) | Then::Settled => {}
+        }
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        match &self.then {
+            Then::Stay(way) => way.cut.now(ClosedBy::Client),
+            // An origin that is dropped resets by itself.
+            Then::Keep { .. } | Then::End(_) | Then::Settled => {}
+        }
+    }
+}
