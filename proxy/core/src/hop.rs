@@ -8,8 +8,8 @@ use egret_policy::{Authority, Grant, Scheme};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{
-        ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, MAX_FORWARDS, TE, TRAILER,
-        TRANSFER_ENCODING, UPGRADE, VIA,
+        ALT_SVC, CONNECTION, CONTENT_LENGTH, HOST, MAX_FORWARDS, TE, TRAILER, TRANSFER_ENCODING,
+        UPGRADE, VIA,
     },
     request,
 };
@@ -109,7 +109,7 @@ pub(crate) fn towards_origin(
         // hyper frames the body anew, but believes that GET and HEAD have none unless it is told.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    for name in [EXPECT, TRAILER, TRACESTATE, BAGGAGE] {
+    for name in [TRAILER, TRACESTATE, BAGGAGE] {
         headers.remove(name);
     }
     if grant.strips_method_override() {

@@ -10,6 +10,8 @@ mod scene;
 mod limits;
 #[path = "path/names.rs"]
 mod names;
+#[path = "path/origins.rs"]
+mod origins;
 #[path = "path/requests.rs"]
 mod requests;
 #[path = "path/revocation.rs"]
@@ -57,18 +59,24 @@ fn main() -> ExitCode {
     });
     // One network, one set of fixtures: the trials take turns.
     arguments.test_threads = Some(1);
-    let trials =
-        [requests::TRIALS, tunnels::TRIALS, names::TRIALS, limits::TRIALS, revocation::TRIALS]
-            .concat()
-            .into_iter()
-            .map(|(name, run)| {
-                let stage = stage.clone();
-                Trial::test(name, move || {
-                    run(&stage);
-                    Ok(())
-                })
-            })
-            .collect();
+    let trials = [
+        requests::TRIALS,
+        origins::TRIALS,
+        tunnels::TRIALS,
+        names::TRIALS,
+        limits::TRIALS,
+        revocation::TRIALS,
+    ]
+    .concat()
+    .into_iter()
+    .map(|(name, run)| {
+        let stage = stage.clone();
+        Trial::test(name, move || {
+            run(&stage);
+            Ok(())
+        })
+    })
+    .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
