@@ -42,6 +42,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const HYPER_FIELDS: usize = 128;
 const GATE_FIELDS: usize = 100;
 const TARGET_BYTES: usize = 8 << 10;
+/// What hyper may hold of one direction: a head must fit, and more than this only costs memory.
+const BUFFER: usize = 64 << 10;
+/// A head that the gate has passed is never too large for hyper.
+const HEAD_SLACK: usize = 4 << 10;
 
 /// A bound socket and how it identifies.
 pub(crate) struct Listener {
@@ -194,15 +198,20 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stop = connection.shared.stop.clone();
+    let connection_buffer = connection.shared.limits.head_bytes.max(BUFFER) + HEAD_SLACK;
     let service = service_fn(move |request| {
         let connection = connection.clone();
-        async move { Ok::<_, std::convert::Infallible>(exchange(connection, request).await) }
+        // Boxed, so that a connection which waits for its next request holds no room for one.
+        Box::pin(
+            async move { Ok::<_, std::convert::Infallible>(exchange(connection, request).await) },
+        )
     });
     // A worker may close its side when it has asked (RFC 9112, section 9.6): it still gets its
     // answer, and a body that ends early still gets its 400.
     let serving = http1::Builder::new()
         .half_close(true)
         .max_headers(HYPER_FIELDS)
+        .max_buf_size(connection_buffer)
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     tokio::pin!(serving);

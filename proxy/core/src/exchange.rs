@@ -30,7 +30,7 @@ use self::{
 };
 use crate::{
     accept::{self, Connection},
-    dial::{Connected, dial},
+    dial::{Connected, DialError, dial},
     gate::HeadFact,
     hop,
     inject::inject,
@@ -371,7 +371,12 @@ async fn reach(
     let dialling = dial(pinned, shared.limits.connect_timeout, &connection.cut);
     let (recorded, connected) = tokio::join!(draft.allow(verdict, rule.as_ref()), dialling);
     recorded?;
-    let Connected { socket, grant, took } = connected?;
+    let Connected { socket, grant, took } = connected.inspect_err(|error| {
+        if let DialError::Exhausted(_) = error {
+            // What only waits for a next request is the first to go.
+            shared.pool.clear();
+        }
+    })?;
     draft.connected(grant.peer(), took);
     let origin = Origin::speak(socket, grant.peer(), &shared.tasks).await;
     let origin = origin.map_err(|_| Refusal::UpstreamReset)?;

@@ -34,6 +34,8 @@ use crate::{
 const MOST: usize = 1024;
 const MOST_EACH: usize = 16;
 const SHARDS: usize = 16;
+/// What is held of one direction; an answer's head must fit.
+const BUFFER: usize = 128 << 10;
 /// Well below the time after which common origins close an idle connection themselves.
 const KEPT: Duration = Duration::from_secs(15);
 
@@ -80,7 +82,7 @@ impl Origin {
     ) -> hyper::Result<Self> {
         let (watch, cut) = (socket.watch(), Cut::default());
         let io = TokioIo::new(socket.handed_to(cut.clone()));
-        let (sender, driver) = http1::Builder::new().handshake(io).await?;
+        let (sender, driver) = http1::Builder::new().max_buf_size(BUFFER).handshake(io).await?;
         let way = Way { ended: CancellationToken::new(), cut };
         let tell = way.ended.clone().drop_guard();
         tasks.spawn(until_cut(way.cut.clone(), async move {

@@ -110,7 +110,8 @@ pub(crate) struct Line {
 
 /// The record of one exchange while it runs.
 pub(crate) struct Draft {
-    line: Line,
+    /// Boxed, since every future that has a draft would be as large as a line otherwise.
+    line: Box<Line>,
     clock: Arc<dyn Clock>,
     cut: Cut,
     /// Room for each record, taken before the exchange began; gone once it is written.
@@ -132,12 +133,12 @@ impl Draft {
         client: SocketAddr,
     ) -> Result<Self, RecordError> {
         let (decision, completion) = (recorder.reserve().await?, recorder.reserve().await?);
-        let line = Line {
+        let line = Box::new(Line {
             id: Some(Ulid::generate().to_string()),
             listener: Some(listener.to_owned()),
             client: Some(client.to_string()),
             ..Line::default()
-        };
+        });
         Ok(Self {
             line,
             clock: clock.clone(),
@@ -256,7 +257,7 @@ impl Draft {
         written
     }
 
-    fn decision(&mut self, verdict: &'static str, reason: &'static str) -> Line {
+    fn decision(&mut self, verdict: &'static str, reason: &'static str) -> Box<Line> {
         self.line.verdict = Some(verdict);
         self.line.reason = Some(reason);
         self.line.event = "decision";

@@ -121,8 +121,11 @@ impl Resolver {
         if let Some(answers) = self.fixed.get(name) {
             return Ok(answers.clone());
         }
-        // Failures are not kept: the next request asks again.
-        let kept = self.cache.try_get_with(name.clone(), self.look_up(name)).await;
+        if let Some(kept) = self.cache.get(name).await {
+            return kept.found;
+        }
+        // Failures are not kept: the next request asks again. Boxed: hardly any request gets here.
+        let kept = Box::pin(self.cache.try_get_with(name.clone(), self.look_up(name))).await;
         kept.map_err(|error| (*error).clone())?.found
     }
 

@@ -8,7 +8,7 @@
 use std::{
     io,
     mem::take,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::OnceLock,
     task::{Context, Poll},
 };
@@ -158,13 +158,15 @@ pub(crate) async fn pump(
         let way = Direction { from: (origin, ClosedBy::Upstream), to: (worker, ClosedBy::Client) };
         note(way.carry(down_early, count).await, ClosedBy::Upstream)
     };
+    // Pinned here, so that joining them does not hold each a second time.
+    let (mut up, mut down) = (pin!(up), pin!(down));
     let (at_worker, at_origin) = (worker.watch(), origin.watch());
     tokio::select! {
         limit = bounds.exceeded(meter) => Err(limit),
         // While a direction waits for room at its other end, it does not read the reset.
         () = at_worker.reset() => Err(ClosedBy::Client),
         () = at_origin.reset() => Err(ClosedBy::Upstream),
-        both = async { tokio::try_join!(up, down) } => {
+        both = async { tokio::try_join!(up.as_mut(), down.as_mut()) } => {
             both.map(|_| ended.get().copied().unwrap_or(ClosedBy::Client))
         }
     }

@@ -82,13 +82,13 @@ impl Flush {
 
 #[derive(Debug)]
 pub(crate) struct Message {
-    line: Line,
+    line: Box<Line>,
     written: Option<oneshot::Sender<Result<(), RecordError>>>,
 }
 
 impl Message {
     /// A line that nobody waits for.
-    pub(super) fn unanswered(line: Line) -> Self {
+    pub(super) fn unanswered(line: Box<Line>) -> Self {
         Self { line, written: None }
     }
 }
@@ -120,7 +120,7 @@ impl Recorder {
 }
 
 /// Writes one line into the room that was taken for it, and returns when the kernel has it.
-pub(super) async fn write(room: OwnedPermit<Message>, line: Line) -> Result<(), RecordError> {
+pub(super) async fn write(room: OwnedPermit<Message>, line: Box<Line>) -> Result<(), RecordError> {
     let (written, answer) = oneshot::channel();
     room.send(Message { line, written: Some(written) });
     match timeout(PATIENCE, answer).await {

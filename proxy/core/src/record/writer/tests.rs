@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::*;
 
-fn line(reason: &'static str) -> Line {
-    Line { reason: Some(reason), event: "decision", ..Line::default() }
+fn line(reason: &'static str) -> Box<Line> {
+    Box::new(Line { reason: Some(reason), event: "decision", ..Line::default() })
 }
 
 fn lines(directory: &Path) -> Vec<Value> {
