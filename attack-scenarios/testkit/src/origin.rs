@@ -180,6 +180,8 @@ impl Origin {
         loop {
             let Ok((stream, from)) = listener.accept() else { continue };
             let Ok(to) = stream.local_addr() else { continue };
+            // Else a reset would take with it what still waits for an acknowledgement.
+            let _ = stream.set_nodelay(true);
             let stream = Arc::new(stream);
             let connection =
                 Connection { to, from, log: Arc::default(), socket: Arc::clone(&stream) };

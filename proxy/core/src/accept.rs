@@ -30,7 +30,7 @@ use crate::{
     proxy::Shared,
     record::ClosedBy,
     refusal::Refusal,
-    socket::{Socket, Stream},
+    socket::{Socket, Stream, Watch},
     tunnel::End,
 };
 
@@ -161,13 +161,10 @@ fn take_in(stream: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shar
         place,
         seat: Mutex::default(),
     });
-    shared.tasks.spawn(until_cut(cut.clone(), async move {
+    shared.tasks.spawn(until_cut(cut, async move {
         let _registration = registration;
-        tokio::select! {
-            // Nothing but the proxy's own end winds a worker's connection down.
-            () = serve(connection, io, CancellationToken::new()) => {}
-            () = watch.reset() => cut.now(ClosedBy::Client),
-        }
+        // Nothing but the proxy's own end winds a worker's connection down.
+        serve(connection, io, watch, CancellationToken::new()).await;
     }));
 }
 
@@ -178,6 +175,7 @@ pub(crate) async fn serve_tunnel(
     end: End,
     origin_ended: CancellationToken,
 ) {
+    let watch = end.socket.watch();
     let (io, facts) = gate(end, gate_limits(&outer.shared));
     let connection = Arc::new(Connection {
         shared: outer.shared.clone(),
@@ -189,15 +187,19 @@ pub(crate) async fn serve_tunnel(
         place: Place::Inside { _outer: outer.clone() },
         seat: Mutex::default(),
     });
-    serve(connection, io, origin_ended).await;
+    serve(connection, io, watch, origin_ended).await;
 }
 
 /// Serves HTTP/1 until the connection ends; `wind_down` lets the exchange under way be the last.
-async fn serve<S>(connection: Arc<Connection>, io: Gate<S>, wind_down: CancellationToken)
-where
+async fn serve<S>(
+    connection: Arc<Connection>,
+    io: Gate<S>,
+    watch: Watch,
+    wind_down: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stop = connection.shared.stop.clone();
+    let (stop, cut) = (connection.shared.stop.clone(), connection.cut.clone());
     let connection_buffer = connection.shared.limits.head_bytes.max(BUFFER) + HEAD_SLACK;
     let service = service_fn(move |request| {
         let connection = connection.clone();
@@ -217,6 +219,8 @@ where
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,
+        // hyper does not read while an answer is awaited, so it would not see this.
+        () = watch.reset() => return cut.now(ClosedBy::Client),
         () = wind_down.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await

@@ -11,6 +11,7 @@ use std::{
     pin::{Pin, pin},
     sync::OnceLock,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
@@ -19,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     task::coop::consume_budget,
+    time::sleep,
 };
 
 use self::splice::Pipe;
@@ -36,6 +38,8 @@ mod splice;
 /// What is moved in one go; also all that one stalled direction holds.
 const BUFFER: usize = 32 << 10;
 const READ_AHEAD: usize = 4 << 10;
+/// How long the last bytes of an origin that has reset may take to reach the worker.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// One end of a tunnel and the bytes of it that were read already.
 pub(crate) struct End {
@@ -165,7 +169,8 @@ pub(crate) async fn pump(
         limit = bounds.exceeded(meter) => Err(limit),
         // While a direction waits for room at its other end, it does not read the reset.
         () = at_worker.reset() => Err(ClosedBy::Client),
-        () = at_origin.reset() => Err(ClosedBy::Upstream),
+        // What an origin said before it reset is still to be delivered.
+        () = async { at_origin.reset().await; sleep(LAST_WORDS).await } => Err(ClosedBy::Upstream),
         both = async { tokio::try_join!(up.as_mut(), down.as_mut()) } => {
             both.map(|_| ended.get().copied().unwrap_or(ClosedBy::Client))
         }

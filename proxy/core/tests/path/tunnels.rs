@@ -25,6 +25,7 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("a_refused_connect_drops_what_came_with_it", early_bytes),
     ("connect_takes_http_1_0_without_host_and_host_without_port", client_shapes),
     ("silence_after_connect_ends_the_tunnel", silent),
+    ("what_an_origin_says_before_it_resets_reaches_the_worker", last_words),
 ];
 
 fn tls(stage: &Stage) {
@@ -251,5 +252,23 @@ fn silent(stage: &Stage) {
     assert!(tunnel.channel.is_closed_within(Duration::from_secs(3)));
     let (decision, _) = scene.both_records("egress.request_timeout");
     assert_eq!(decision["verdict"], "deny");
+    scene.wait_until_empty();
+}
+
+fn last_words(stage: &Stage) {
+    let scene = stage.play(POLICY);
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nlast words";
+    let steps = move |_: &egret_testkit::http1::Message| {
+        vec![egret_testkit::origin::Step::Send(answer.to_vec()), egret_testkit::origin::Step::Reset]
+    };
+    let answer = egret_testkit::origin::Answer::with(steps);
+    stage.origin.reset(egret_testkit::origin::Plan::good(&stage.pki).unwrap().answering(answer));
+    let tunnel = scene.client.tunnel("api.example.com:443").unwrap();
+    let mut channel = tunnel.tls(Some("api.example.com")).unwrap();
+    channel.send(b"GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n");
+    let heard = channel.receive_exactly(48, std::time::Duration::from_secs(3));
+    let (_, completion) = scene.both_records("egress.allowed");
+    assert!(heard.ends_with(b"last words"), "{:?} {completion}", String::from_utf8_lossy(&heard));
+    assert_eq!(completion["closed_by"], "upstream");
     scene.wait_until_empty();
 }
