@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use crate::address::{NAT64_LENGTHS, Network, Unlock, is_metadata};
 use crate::rule::Effect;
-use crate::source::{Table, Value, shown};
+use crate::source::{Table, Value};
 
 use super::fields::note_empty;
 use super::rule::{Draft, report_unknown_id};
@@ -60,25 +60,7 @@ fn unlock(table: &Table<'_>, drafts: &[Draft]) -> Option<Unlock> {
 }
 
 fn range(value: &Value<'_>) -> Option<IpNet> {
-    let text = value.text()?.value;
-    let Ok(network) = text.parse::<IpNet>() else {
-        let fix = match text.parse::<std::net::IpAddr>() {
-            Ok(address) => format!("write `{}`", IpNet::from(address)),
-            Err(_) => "write a network such as `10.20.0.0/16` or `2001:db8::/32`".to_owned(),
-        };
-        value.problem(format!("`{}` is not a network", shown(text)), fix);
-        return None;
-    };
-    let normal = network.trunc().to_string();
-    if normal != text {
-        let message = match network == network.trunc() {
-            true => format!("network `{}` is not in normal form", shown(text)),
-            false => format!("network `{}` has bits set behind its prefix", shown(text)),
-        };
-        value.problem(message, format!("write `{normal}`"));
-        return None;
-    }
-    Some(network)
+    Some(value.network()?.value)
 }
 
 fn translation_prefix(value: &Value<'_>) -> Option<Ipv6Net> {

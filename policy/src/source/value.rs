@@ -3,10 +3,11 @@
 //! Each reading returns nothing after it has reported what is wrong, so a caller only says what
 //! it wants and goes on with what is there.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
@@ -250,6 +251,29 @@ impl<'d> Value<'d> {
                 None
             }
         }
+    }
+
+    /// Reads a network in normal form: an address with all bits behind the prefix clear.
+    pub fn network(&self) -> Option<At<IpNet>> {
+        let text = self.text()?.value;
+        let Ok(network) = text.parse::<IpNet>() else {
+            let fix = match text.parse::<IpAddr>() {
+                Ok(address) => format!("write `{}`", IpNet::from(address)),
+                Err(_) => "write a network such as `10.20.0.0/16` or `2001:db8::/32`".to_owned(),
+            };
+            self.problem(format!("`{}` is not a network", shown(text)), fix);
+            return None;
+        };
+        let normal = network.trunc().to_string();
+        if normal != text {
+            let message = match network == network.trunc() {
+                true => format!("network `{}` is not in normal form", shown(text)),
+                false => format!("network `{}` has bits set behind its prefix", shown(text)),
+            };
+            self.problem(message, format!("write `{normal}`"));
+            return None;
+        }
+        Some(self.at(network))
     }
 
     /// Returns what problems call the value.
