@@ -15,8 +15,8 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use egret_policy::{Ask, Grant, Method, Permit, Target, Worker};
 use http::{
-    HeaderMap, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_LENGTH, EXPECT},
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT},
 };
 use http_body::Body;
 use http_body_util::{Either, Full};
@@ -138,7 +138,7 @@ pub(crate) async fn exchange(
             draft.complete(ClosedBy::Client);
             Response::new(Either::Left(Full::default()))
         }
-        Err(refusal) => refuse(&connection, draft, refusal).await,
+        Err(refusal) => refuse(&connection, draft, &fact, refusal).await,
     }
 }
 
@@ -165,11 +165,21 @@ fn watch(connection: &Connection, draft: &Draft, bounds: Bounds) -> DropGuard {
 }
 
 /// Records a refusal (stage 10) and answers with it.
-async fn refuse(connection: &Connection, mut draft: Draft, refusal: Refusal) -> Response<Outgoing> {
+async fn refuse(
+    connection: &Connection,
+    mut draft: Draft,
+    fact: &HeadFact,
+    refusal: Refusal,
+) -> Response<Outgoing> {
     connection.facts.refused();
     refusal.log(draft.id());
     draft.deny(refusal.code(), refusal.rule()).await;
-    let response = refusal.response(draft.id(), connection.listener.identification.challenge());
+    let mut response = refusal.response(draft.id(), connection.listener.identification.challenge());
+    if fact.asks_for_tunnel() {
+        // The gate ends the connection here. A client that has been challenged (curl and git ask
+        // without credentials first) comes again on another one if it is told, else it gives up.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     draft.status(response.status().as_u16());
     draft.complete(refusal.closed_by());
     response.map(Either::Left)

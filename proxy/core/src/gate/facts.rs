@@ -28,6 +28,16 @@ pub(crate) enum HeadFact {
     Refused(Fault),
 }
 
+impl HeadFact {
+    /// Whether this is a CONNECT, whose refusal ends the connection.
+    pub(crate) fn asks_for_tunnel(&self) -> bool {
+        match self {
+            Self::Passed(head) => head.method == "CONNECT",
+            Self::Refused(_) => false,
+        }
+    }
+}
+
 /// The facts of a head that was passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PassedHead {

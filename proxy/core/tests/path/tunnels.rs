@@ -209,6 +209,8 @@ fn denied(stage: &Stage) {
     assert_eq!(tunnel.status(), 403);
     let reply = tunnel.reply.unwrap();
     assert!(reply.reason().starts_with("egress.host_not_allowed "));
+    // Nothing that follows a CONNECT is read, and the client is told so.
+    assert_eq!(reply.value("connection"), "close");
     let tunnel = scene.client.tunnel("api.example.com:22").unwrap();
     assert!(tunnel.reply.unwrap().reason().starts_with("egress.port_not_allowed "));
     assert!(stage.dns.log().is_empty());
