@@ -6,7 +6,6 @@
 
 use std::{
     future::Future,
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,7 +15,6 @@ use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
 };
 use tokio_util::sync::CancellationToken;
@@ -26,6 +24,7 @@ use crate::{
     exchange::{HttpTunnel, exchange},
     gate::{Facts, Gate, GateLimits, gate},
     identify::Identification,
+    listen::{Acceptor, Peer},
     live::{Cut, Seat, Standing},
     proxy::Shared,
     record::ClosedBy,
@@ -57,7 +56,7 @@ pub(crate) struct Listener {
 pub(crate) struct Connection {
     pub(crate) shared: Arc<Shared>,
     pub(crate) listener: Arc<Listener>,
-    pub(crate) client: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) cut: Cut,
     pub(crate) facts: Facts,
     /// The tunnel that this is the inside of.
@@ -118,14 +117,14 @@ impl Connection {
 }
 
 /// Accepts until the proxy stops.
-pub(crate) async fn accept(socket: TcpListener, listener: Arc<Listener>, shared: Arc<Shared>) {
+pub(crate) async fn accept(socket: Acceptor, listener: Arc<Listener>, shared: Arc<Shared>) {
     loop {
         let accepted = tokio::select! {
             () = shared.stop.cancelled() => return,
             accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((stream, client)) => take_in(stream, client, &listener, &shared),
+            Ok((stream, peer)) => take_in(stream, peer, &listener, &shared),
             Err(error) if is_exhaustion(&error) => {
                 tracing::warn!(%error, "no connection can be accepted for the moment");
                 // What only waits for a next request is the first to go.
@@ -138,7 +137,7 @@ pub(crate) async fn accept(socket: TcpListener, listener: Arc<Listener>, shared:
     }
 }
 
-fn take_in(stream: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shared: &Arc<Shared>) {
+fn take_in(stream: Stream, peer: Peer, listener: &Arc<Listener>, shared: &Arc<Shared>) {
     let place = match shared.slots.clone().try_acquire_owned() {
         Ok(slot) => Place::Slot { _slot: slot },
         Err(_) => match shared.overflow.clone().try_acquire_owned() {
@@ -147,14 +146,14 @@ fn take_in(stream: TcpStream, client: SocketAddr, listener: &Arc<Listener>, shar
         },
     };
     let cut = Cut::default();
-    let Ok(socket) = Socket::new(Stream::Tcp(stream), cut.clone()) else { return };
+    let Ok(socket) = Socket::new(stream, cut.clone()) else { return };
     let watch = socket.watch();
     let registration = shared.live.enter(&cut);
     let (io, facts) = gate(socket, gate_limits(shared));
     let connection = Arc::new(Connection {
         shared: shared.clone(),
         listener: listener.clone(),
-        client,
+        peer,
         cut: cut.clone(),
         facts,
         tunnel: None,
@@ -180,7 +179,7 @@ pub(crate) async fn serve_tunnel(
     let connection = Arc::new(Connection {
         shared: outer.shared.clone(),
         listener: outer.listener.clone(),
-        client: outer.client,
+        peer: outer.peer,
         cut: outer.cut.clone(),
         facts,
         tunnel: Some(tunnel),

@@ -85,7 +85,7 @@ pub(crate) async fn exchange(
         &shared.clock,
         &connection.cut,
         &connection.listener.name,
-        connection.client,
+        connection.peer.address(),
     );
     let mut draft = match opened.await {
         Ok(draft) => draft,
@@ -205,7 +205,7 @@ async fn on_proxy(
 
     // 3 identify: entered under the name first, checked second.
     let identification = &connection.listener.identification;
-    let worker = identification.identify(request.headers(), &*shared.workers)?;
+    let worker = identification.identify(request.headers(), &connection.peer, &*shared.workers)?;
     draft.worker(&worker);
     registration.identify(&worker.id);
     connection.seat(&worker.id)?;

@@ -14,6 +14,7 @@ mod hello;
 mod hop;
 mod identify;
 mod inject;
+mod listen;
 mod live;
 mod origin;
 mod own;
@@ -29,12 +30,15 @@ mod tunnel;
 
 pub use self::{
     clock::Clock,
-    identify::{StaticWorker, StaticWorkers, Workers},
+    identify::{KnownWorker, Named, Proofs, StaticWorkers, Workers},
+    listen::ListenError,
     live::Selector,
     proxy::{BindError, Handle, Ports, Proxy},
     record::{ClosedBy, Flush, RecordError, Recorder},
     resolve::ResolverError,
-    settings::{ConnectionLimits, DnsSettings, IdentityKind, ListenerSettings, Settings},
+    settings::{
+        ConnectionLimits, DnsSettings, IdentityKind, ListenAddress, ListenerSettings, Settings,
+    },
 };
 
 /// The stages themselves, for the proofs in `tests/proofs` that they cannot be misused. Not part

@@ -1,24 +1,25 @@
 //! A running proxy: what its exchanges share, how it starts and ends, and the handle by which a
 //! program changes it while it runs.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use egret_policy::{Answers, Ask, Denial, Method, Policy, Sni, TlsClaim, TunnelAsk, WorkerId};
 use egret_vault_bridge::Bridge;
-use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     accept::{Listener, accept},
     clock::Clock,
     identify::{Identification, Workers},
+    listen::{Acceptor, Bound, ListenError, listen},
     live::{Live, Selected, Selector, Standing},
     origin::Pool,
     own::Own,
     record::{ClosedBy, Recorder},
     resolve::{Resolver, ResolverError},
-    settings::{ConnectionLimits, Settings},
+    settings::{ConnectionLimits, ListenAddress, Settings},
 };
 
 /// Connections above the limit that are told so instead of being reset.
@@ -91,15 +92,9 @@ impl Shared {
 /// Why the proxy cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// A listener's address cannot be bound.
-    #[error("listen on {address}")]
-    Address {
-        /// The address as configured.
-        address: SocketAddr,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    /// A listener cannot listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// Names cannot be resolved.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
@@ -111,8 +106,8 @@ pub enum BindError {
 /// A proxy that is bound and may serve.
 pub struct Proxy {
     shared: Arc<Shared>,
-    bound: Vec<(TcpListener, Arc<Listener>)>,
-    addresses: Vec<SocketAddr>,
+    bound: Vec<(Acceptor, Arc<Listener>)>,
+    addresses: Vec<ListenAddress>,
 }
 
 impl Proxy {
@@ -124,16 +119,14 @@ impl Proxy {
     ) -> Result<Self, BindError> {
         let mut bound = Vec::new();
         let mut addresses = Vec::new();
-        for listener in settings.listeners {
-            let cannot = |source| BindError::Address { address: listener.address, source };
-            let socket = TcpListener::bind(listener.address).await.map_err(cannot)?;
-            let address = socket.local_addr().map_err(cannot)?;
+        for Bound { acceptor, address, settings } in listen(settings.listeners).await? {
+            let identification = Identification::new(settings.identity);
+            let listener = Listener { name: address.to_string(), identification };
+            bound.push((acceptor, Arc::new(listener)));
             addresses.push(address);
-            let identification = Identification::new(listener.identity);
-            bound.push((socket, Arc::new(Listener { name: address.to_string(), identification })));
         }
         let resolver = Resolver::new(&settings.dns)?;
-        let mut endpoints = addresses.clone();
+        let mut endpoints: Vec<_> = addresses.iter().filter_map(ListenAddress::tcp).collect();
         endpoints.extend(resolver.servers());
         let own = Own::new(endpoints).map_err(BindError::Interfaces)?;
         let shared = Arc::new(Shared {
@@ -156,7 +149,7 @@ impl Proxy {
     }
 
     /// Returns the bound addresses, in the order of the settings.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
     }
 

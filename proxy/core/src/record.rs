@@ -130,13 +130,13 @@ impl Draft {
         clock: &Arc<dyn Clock>,
         cut: &Cut,
         listener: &str,
-        client: SocketAddr,
+        client: Option<SocketAddr>,
     ) -> Result<Self, RecordError> {
         let (decision, completion) = (recorder.reserve().await?, recorder.reserve().await?);
         let line = Box::new(Line {
             id: Some(Ulid::generate().to_string()),
             listener: Some(listener.to_owned()),
-            client: Some(client.to_string()),
+            client: client.map(|address| address.to_string()),
             ..Line::default()
         });
         Ok(Self {

@@ -28,7 +28,11 @@ mod told;
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
-const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"egret\", charset=\"UTF-8\"");
+/// What a token may be shown as; a field each, since some clients read one challenge to a field.
+const CHALLENGES: [HeaderValue; 2] = [
+    HeaderValue::from_static("Basic realm=\"egret\", charset=\"UTF-8\""),
+    HeaderValue::from_static("Bearer realm=\"egret\""),
+];
 
 /// Why an exchange does not go on.
 #[derive(Debug)]
@@ -72,8 +76,8 @@ pub(crate) enum Refusal {
 pub(crate) enum Challenge {
     /// Nothing: its listener takes no credentials.
     None,
-    /// Basic credentials (RFC 7617).
-    Basic,
+    /// Its token, in Basic (RFC 7617) or Bearer (RFC 6750) credentials.
+    Token,
 }
 
 impl Refusal {
@@ -138,7 +142,7 @@ impl Refusal {
         let unidentified = matches!(self, Self::Identity(_));
         let status = match challenge {
             Challenge::None if unidentified => StatusCode::FORBIDDEN,
-            Challenge::None | Challenge::Basic => told.status,
+            Challenge::None | Challenge::Token => told.status,
         };
         let body = Problem {
             r#type: format!("urn:egret:{}", told.code),
@@ -165,8 +169,10 @@ impl Refusal {
             PROXY_STATUS,
             HeaderValue::from_str(&proxy_status).expect("codes and ids are visible ASCII"),
         );
-        if unidentified && challenge == Challenge::Basic {
-            headers.insert(PROXY_AUTHENTICATE, CHALLENGE);
+        if unidentified && challenge == Challenge::Token {
+            for challenge in CHALLENGES {
+                headers.append(PROXY_AUTHENTICATE, challenge);
+            }
         }
         if matches!(self, Self::Overloaded | Self::Draining) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
@@ -276,9 +282,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_code_and_the_id_stand_in_body_phrase_and_proxy_status() {
-        let response = Refusal::Identity(IdentityError::Required).response("01J", Challenge::Basic);
+        let response = Refusal::Identity(IdentityError::Required).response("01J", Challenge::Token);
         assert_eq!(response.status(), 407);
-        assert_eq!(response.headers()[PROXY_AUTHENTICATE], CHALLENGE);
+        let challenges: Vec<_> = response.headers().get_all(PROXY_AUTHENTICATE).iter().collect();
+        assert_eq!(
+            challenges,
+            ["Basic realm=\"egret\", charset=\"UTF-8\"", "Bearer realm=\"egret\""]
+        );
         assert_eq!(
             response.headers()[PROXY_STATUS],
             "egret; error=http_request_denied; details=\"egress.identity_required; 01J\""
@@ -303,7 +313,7 @@ mod tests {
 
     #[test]
     fn overload_says_when_to_come_back() {
-        let response = Refusal::Overloaded.response("01J", Challenge::Basic);
+        let response = Refusal::Overloaded.response("01J", Challenge::Token);
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()[RETRY_AFTER], "5");
         assert_eq!(response.headers()[CONNECTION], "close");

@@ -3,7 +3,9 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -23,10 +25,38 @@ pub struct Settings {
 /// One listening socket.
 #[derive(Debug, Clone)]
 pub struct ListenerSettings {
-    /// The TCP address to bind; port 0 asks the system for a free one.
-    pub address: SocketAddr,
-    /// Which proofs of identity it takes, in order.
+    /// Where it listens.
+    pub address: ListenAddress,
+    /// Which proofs of identity it takes; their order plays no part.
     pub identity: Vec<IdentityKind>,
+}
+
+/// Where a listener listens; printed as the configuration writes it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListenAddress {
+    /// A TCP address; port 0 asks the system for a free one.
+    Tcp(SocketAddr),
+    /// A Unix socket with an absolute path.
+    Unix(PathBuf),
+}
+
+impl ListenAddress {
+    /// Returns the address, where it is one of the network.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// A kind of proof that tells which worker is asking.
@@ -34,8 +64,12 @@ pub struct ListenerSettings {
 pub enum IdentityKind {
     /// No proof at all: every client is the worker `anonymous`.
     Anonymous,
-    /// `Proxy-Authorization: Basic` with the worker's id and its token.
+    /// `Proxy-Authorization`: Basic with the worker's id and its token, or Bearer with the token.
     Token,
+    /// The address that a TCP connection comes from.
+    Source,
+    /// The user at the other end of a Unix socket.
+    Peer,
 }
 
 /// How names become addresses.

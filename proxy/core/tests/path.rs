@@ -6,6 +6,8 @@
 #[path = "path/scene.rs"]
 mod scene;
 
+#[path = "path/identity.rs"]
+mod identity;
 #[path = "path/limits.rs"]
 mod limits;
 #[path = "path/names.rs"]
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
     let trials = [
         requests::TRIALS,
         origins::TRIALS,
+        identity::TRIALS,
         tunnels::TRIALS,
         names::TRIALS,
         limits::TRIALS,

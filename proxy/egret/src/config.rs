@@ -12,7 +12,8 @@ use std::{
 
 use egret_policy::source::{Document, Problem, Report, Span, Table};
 use egret_proxy::{
-    ConnectionLimits, DnsSettings, IdentityKind, ListenerSettings, Settings, StaticWorker,
+    ConnectionLimits, DnsSettings, IdentityKind, KnownWorker, ListenAddress, ListenerSettings,
+    Settings,
 };
 
 use crate::{
@@ -37,7 +38,7 @@ pub(crate) struct Config {
     pub(crate) state: PathBuf,
     pub(crate) audit: PathBuf,
     pub(crate) settings: Settings,
-    pub(crate) workers: Vec<StaticWorker>,
+    pub(crate) workers: Vec<KnownWorker>,
 }
 
 /// Where a configuration comes from.
@@ -112,7 +113,7 @@ pub(crate) fn embedded(environment: &Environment) -> Result<Config, Failure> {
         state,
         settings: Settings {
             listeners: vec![ListenerSettings {
-                address: DEFAULT_ADDRESS.into(),
+                address: ListenAddress::Tcp(DEFAULT_ADDRESS.into()),
                 identity: vec![IdentityKind::Anonymous],
             }],
             dns: DnsSettings::default(),

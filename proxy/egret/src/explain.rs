@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
 use egret_policy::{Authority, Branch, Explanation, Labels, Question, Timestamp, Worker};
-use egret_proxy::StaticWorker;
+use egret_proxy::KnownWorker;
 
 use crate::{
     cli,
@@ -71,7 +71,7 @@ fn policy_source(
 
 /// The worker with the labels that the configuration gives it; what is stated here wins.
 fn worker(args: &cli::Explain, config: Option<&Config>) -> Worker {
-    let known = |worker: &&StaticWorker| worker.worker.id == args.worker;
+    let known = |worker: &&KnownWorker| worker.worker.id == args.worker;
     let configured = config.and_then(|config| config.workers.iter().find(known));
     if let (None, Some(config), false) =
         (configured, config, args.worker.as_str() == config::ANONYMOUS)

@@ -3,11 +3,16 @@
 //! The codes are public interface. A failure names the thing and, where there is one, the fix;
 //! the cause stays in the source chain and is printed below it.
 
-use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{error::Error, io, path::PathBuf, process::ExitCode};
 
 use egret_policy::{TargetError, TestOutcome};
+use egret_proxy::{ListenAddress, ListenError};
 
-use crate::{diagnostic, files::FileError, state::StateError};
+use crate::{
+    diagnostic,
+    files::{self, FileError},
+    state::StateError,
+};
 
 /// An exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,12 +81,8 @@ pub(crate) enum Failure {
         #[source]
         source: io::Error,
     },
-    #[error("listen on {address}")]
-    Listen {
-        address: SocketAddr,
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("EGRET_LOG is not a filter")]
     LogFilter(#[source] tracing_subscriber::filter::ParseError),
     #[error("open the record")]
@@ -101,7 +102,8 @@ impl Failure {
             | Self::PolicyTests { .. }
             | Self::NoHome { .. }
             | Self::LogFilter(_)
-            | Self::Resolver(_) => Exit::Configuration,
+            | Self::Resolver(_)
+            | Self::Listen(ListenError::Folder { .. }) => Exit::Configuration,
             Self::Authority { .. } => Exit::Usage,
             Self::File(error) => match error {
                 FileError::Read { source, .. } => Exit::of_io(source, Exit::Configuration),
@@ -115,7 +117,9 @@ impl Failure {
                 StateError::WritableByOthers { .. } => Exit::Configuration,
             },
             Self::Write { source, .. } => Exit::of_io(source, Exit::Failure),
-            Self::Listen { source, .. } => Exit::of_io(source, Exit::Unavailable),
+            Self::Listen(ListenError::Address { source, .. }) => {
+                Exit::of_io(source, Exit::Unavailable)
+            }
             Self::Exists { .. } | Self::Start(_) | Self::Output(_) => Exit::Failure,
             Self::Record(error) => match error {
                 egret_proxy::RecordError::Open { source, .. } => Exit::of_io(source, Exit::Failure),
@@ -134,7 +138,13 @@ impl Failure {
             Self::State(error) => error.fix(),
             Self::Exists { .. } => Some("name another directory: `egret init DIR`".to_owned()),
             Self::Resolver(_) => Some("name them: `[dns] servers = [\"127.0.0.1:53\"]`".to_owned()),
-            Self::Listen { address, source } => Some(listen_fix(*address, source)),
+            Self::Listen(ListenError::Address { address, source }) => {
+                Some(listen_fix(address, source.kind()))
+            }
+            Self::Listen(ListenError::Folder { folder, .. }) => Some(format!(
+                "let egret's user or root own it and run `chmod go-w {}`, or name another directory",
+                folder.display()
+            )),
             Self::PolicyTests { .. } => {
                 Some("mend the rules or the tests; `egret check FILE` runs them".to_owned())
             }
@@ -172,18 +182,30 @@ fn told(failed: &[TestOutcome]) -> String {
     tests.join("; ")
 }
 
-fn listen_fix(address: SocketAddr, source: &io::Error) -> String {
-    let kind = source.kind();
-    if kind == io::ErrorKind::AddrInUse {
-        format!(
+fn listen_fix(address: &ListenAddress, kind: io::ErrorKind) -> String {
+    match (address, kind) {
+        (ListenAddress::Tcp(tcp), io::ErrorKind::AddrInUse) => format!(
             "another process listens there: stop it, or give `[[listener]] address` another port \
              than {}",
-            address.port()
-        )
-    } else if kind == io::ErrorKind::PermissionDenied {
-        "ports below 1024 need the right to bind them: take a higher one".to_owned()
-    } else {
-        "give `[[listener]] address` an address of this machine".to_owned()
+            tcp.port()
+        ),
+        (ListenAddress::Tcp(_), io::ErrorKind::PermissionDenied) => {
+            "ports below 1024 need the right to bind them: take a higher one".to_owned()
+        }
+        (ListenAddress::Tcp(_), _) => {
+            "give `[[listener]] address` an address of this machine".to_owned()
+        }
+        (ListenAddress::Unix(_), io::ErrorKind::AddrInUse) => {
+            "another process listens there: stop it, or give `[[listener]] address` another path"
+                .to_owned()
+        }
+        (ListenAddress::Unix(path), io::ErrorKind::AlreadyExists) => {
+            format!("move `{}` away, or give `[[listener]] address` another path", path.display())
+        }
+        (ListenAddress::Unix(path), _) => {
+            let folder = files::folder(path);
+            format!("make `{}`, a directory in which egret's user may write", folder.display())
+        }
     }
 }
 

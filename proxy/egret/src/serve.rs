@@ -146,7 +146,7 @@ impl Clock for SystemClock {
 
 fn cannot_bind(error: BindError) -> Failure {
     match error {
-        BindError::Address { address, source } => Failure::Listen { address, source },
+        BindError::Listen(error) => Failure::Listen(error),
         BindError::Resolver(error) => Failure::Resolver(error),
         error @ BindError::Interfaces(_) => Failure::Start(error.into()),
     }

@@ -66,13 +66,13 @@ impl Refusal {
                 407,
                 "egress.identity_required",
                 "http_request_denied",
-                "Say who is asking: the user is the worker's id, the password its token.",
+                "Say who is asking; with a token, the user is the worker's id, the password its token.",
             ),
             Self::Identity(IdentityError::Invalid) => (
                 407,
                 "egress.identity_invalid",
                 "http_request_denied",
-                "The worker's id or token is not valid.",
+                "The proofs that were shown are not those of one worker.",
             ),
             Self::Revoked => (
                 403,

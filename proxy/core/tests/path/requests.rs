@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use egret_policy::{Worker, WorkerId};
-use egret_proxy::{IdentityKind, StaticWorker};
 use egret_testkit::client::{Patience, Segment};
 use serde_json::Value;
 
@@ -20,7 +18,6 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("a_proxy_challenge_from_an_origin_is_not_passed_on", origin_407),
     ("an_origins_reason_phrase_is_not_relayed", reason_phrase),
     ("a_chunked_body_is_kept_whatever_the_method", chunked_get),
-    ("a_token_names_its_worker_and_a_wrong_one_is_challenged", token),
     ("a_keep_alive_connection_decides_each_request_anew", keep_alive),
 ];
 
@@ -178,41 +175,6 @@ fn chunked_get(stage: &Stage) {
     }
     assert!(stage.origin.requests().iter().all(|request| request.body == b"hello"));
     assert_eq!(stage.origin.requests().len(), 2);
-}
-
-fn token(stage: &Stage) {
-    let worker = StaticWorker {
-        worker: Worker { id: WorkerId::parse("ci-1").unwrap(), labels: Default::default() },
-        // SHA-256 of `open-sesame`.
-        token_sha256: Some([
-            0xd7, 0xec, 0xdf, 0x25, 0xea, 0xf3, 0xde, 0xba, 0x0f, 0x26, 0x28, 0x77, 0x1d, 0xbd,
-            0xd2, 0x2d, 0x41, 0x38, 0xab, 0x6c, 0xf3, 0x8f, 0x91, 0xed, 0x02, 0xa2, 0xca, 0x0d,
-            0xec, 0x7c, 0x8a, 0xb7,
-        ]),
-    };
-    let only_token = |settings: &mut egret_proxy::Settings| {
-        settings.listeners[0].identity = vec![IdentityKind::Token]
-    };
-    let scene = stage.play_with(POLICY, only_token, vec![worker]);
-    let with = |line: &str| {
-        let head =
-            format!("GET http://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\n{line}\r\n");
-        scene.client.request(head.as_bytes()).unwrap()
-    };
-    let reply = with("");
-    assert_eq!(reply.status(), 407);
-    assert!(reply.reason().starts_with("egress.identity_required "));
-    assert!(reply.value("proxy-authenticate").starts_with("Basic realm=\"egret\""));
-    let reply = with("Proxy-Authorization: Basic Y2ktMTp3cm9uZw==\r\n"); // ci-1:wrong
-    assert_eq!(reply.status(), 407);
-    assert!(reply.reason().starts_with("egress.identity_invalid "));
-    assert!(stage.origin.connections().is_empty());
-    // ci-1:open-sesame
-    let reply = with("Proxy-Authorization: Basic Y2ktMTpvcGVuLXNlc2FtZQ==\r\n");
-    assert_eq!(reply.status(), 200);
-    assert!(stage.origin.requests()[0].values("proxy-authorization").is_empty());
-    let (decision, _) = scene.both_records("egress.allowed");
-    assert_eq!(decision["worker"], "ci-1");
 }
 
 fn keep_alive(stage: &Stage) {

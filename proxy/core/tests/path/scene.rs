@@ -10,8 +10,9 @@ use std::{
 
 use egret_policy::{Policy, Timestamp};
 use egret_proxy::{
-    Clock, ConnectionLimits, DnsSettings, Handle, IdentityKind, ListenerSettings, Ports, Proxy,
-    Recorder, Settings, StaticWorker, StaticWorkers,
+    BindError, Clock, ConnectionLimits, DnsSettings, Handle, IdentityKind, KnownWorker,
+    ListenAddress, ListenError, ListenerSettings, Ports, Proxy, Recorder, Settings, StaticWorkers,
+    Workers,
 };
 use egret_testkit::{
     client::Client,
@@ -43,14 +44,53 @@ impl Stage {
         &self,
         policy: &str,
         change: impl FnOnce(&mut Settings),
-        workers: Vec<StaticWorker>,
+        workers: Vec<KnownWorker>,
     ) -> Scene {
+        self.play_for(policy, change, Arc::new(StaticWorkers::new(workers)))
+    }
+
+    /// Starts a proxy for workers that a test keeps itself.
+    pub(crate) fn play_for(
+        &self,
+        policy: &str,
+        change: impl FnOnce(&mut Settings),
+        workers: Arc<dyn Workers>,
+    ) -> Scene {
+        let settings = self.set(change);
+        let audit = tempfile::tempdir_in(&self.directory).unwrap();
+        Scene::open(settings, compile(policy), workers, audit)
+    }
+
+    /// Requires that a proxy cannot listen; returns what it says and the kind of the cause.
+    pub(crate) fn fails(
+        &self,
+        policy: &str,
+        change: impl FnOnce(&mut Settings),
+    ) -> (String, std::io::ErrorKind) {
+        let audit = tempfile::tempdir_in(&self.directory).unwrap();
+        let (recorder, flush) = Recorder::open(audit.path()).unwrap();
+        let ports = ports(recorder, Arc::new(StaticWorkers::new(vec![])));
+        let (settings, policy) = (self.set(change), compile(policy));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let error = match runtime.block_on(Proxy::bind(settings, ports, policy)) {
+            Err(BindError::Listen(ListenError::Address { address, source })) => {
+                (format!("listen on {address}"), source.kind())
+            }
+            Err(error) => panic!("{error}"),
+            Ok(_) => panic!("it listens"),
+        };
+        flush.wait();
+        error
+    }
+
+    /// Returns the settings of a scene, with everything around it as at the beginning.
+    fn set(&self, change: impl FnOnce(&mut Settings)) -> Settings {
         self.dns.reset(egret_testkit::dns::Zone::corpus(), vec![]);
         self.dns.set_silent(false);
         self.origin.reset(Plan::good(&self.pki).unwrap());
         let mut settings = Settings {
             listeners: vec![ListenerSettings {
-                address: "127.0.0.1:0".parse().unwrap(),
+                address: ListenAddress::Tcp("127.0.0.1:0".parse().unwrap()),
                 identity: vec![IdentityKind::Anonymous],
             }],
             dns: DnsSettings { timeout: Duration::from_millis(400), ..DnsSettings::default() },
@@ -61,8 +101,7 @@ impl Stage {
             },
         };
         change(&mut settings);
-        let audit = tempfile::tempdir_in(&self.directory).unwrap();
-        Scene::open(settings, compile(policy), workers, audit)
+        settings
     }
 }
 
@@ -70,6 +109,8 @@ impl Stage {
 pub(crate) struct Scene {
     pub(crate) client: Client,
     pub(crate) address: SocketAddr,
+    /// Where all listeners listen, `address` first.
+    pub(crate) addresses: Vec<ListenAddress>,
     pub(crate) handle: Handle,
     audit: tempfile::TempDir,
     stop: CancellationToken,
@@ -80,16 +121,11 @@ impl Scene {
     fn open(
         settings: Settings,
         policy: Arc<Policy>,
-        workers: Vec<StaticWorker>,
+        workers: Arc<dyn Workers>,
         audit: tempfile::TempDir,
     ) -> Self {
         let (recorder, flush) = Recorder::open(audit.path()).unwrap();
-        let ports = Ports {
-            workers: Arc::new(StaticWorkers::new(workers)),
-            recorder,
-            bridge: Arc::new(NoVault),
-            clock: Arc::new(SystemClock),
-        };
+        let ports = ports(recorder, workers);
         let stop = CancellationToken::new();
         let (tell, told) = std::sync::mpsc::channel();
         let stopped = stop.clone();
@@ -97,15 +133,16 @@ impl Scene {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
                 let proxy = Proxy::bind(settings, ports, policy).await.unwrap();
-                tell.send((proxy.addresses()[0], proxy.handle())).unwrap();
+                tell.send((proxy.addresses().to_vec(), proxy.handle())).unwrap();
                 proxy.run(stopped).await;
             });
             drop(runtime);
             flush.wait();
         });
-        let (address, handle) = told.recv().unwrap();
+        let (addresses, handle) = told.recv().unwrap();
+        let address = addresses[0].tcp().expect("the first listener is TCP");
         let client = Client::new(address, Own::default());
-        Self { client, address, handle, audit, stop, running: Some(running) }
+        Self { client, address, addresses, handle, audit, stop, running: Some(running) }
     }
 
     /// Ends the proxy and returns everything it recorded.
@@ -157,6 +194,10 @@ impl Drop for Scene {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+fn ports(recorder: Recorder, workers: Arc<dyn Workers>) -> Ports {
+    Ports { workers, recorder, bridge: Arc::new(NoVault), clock: Arc::new(SystemClock) }
 }
 
 /// Compiles a policy that must be good.

@@ -1,7 +1,10 @@
 use super::*;
 
+mod identity;
+
 const GOOD: &str =
     "version = 1\n[[listener]]\naddress = '127.0.0.1:3128'\nidentity = ['anonymous']\n";
+const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const HASH: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF";
 
 fn loaded(text: &str) -> Loaded {
@@ -80,10 +83,9 @@ fn what_a_listener_cannot_be_is_refused() {
     refused(&listener("127.0.0.1:1", "[]"), 4, "would admit nobody");
     refused(&listener("127.0.0.1:1", "['token', 'token']"), 4, "there twice");
     refused(&listener("127.0.0.1:1", "['tokn']"), 4, "cannot be `tokn`");
-    for kind in ["mtls", "lease", "source", "peer"] {
+    for kind in ["mtls", "lease"] {
         refused(&listener("127.0.0.1:1", &format!("['{kind}']")), 4, "not available in this");
     }
-    refused(&listener("unix:/run/egret.sock", "['token']"), 3, "Unix sockets are not available");
     refused(&listener("localhost:3128", "['token']"), 3, "not an address");
     refused(&with("tls = {}"), 5, "unknown key `tls` in [[listener]]");
     let twice = with("[[listener]]\naddress = '127.0.0.1:3128'\nidentity = ['token']\n");
@@ -99,15 +101,16 @@ fn a_worker_has_an_id_and_a_proof_that_somebody_takes() {
     };
     let config = accepted(&(worker("ci-1", HASH) + "labels = { pool = 'build' }\n"));
     assert_eq!(config.workers[0].worker.labels.value("pool"), Some("build"));
-    assert_eq!(config.workers[0].token_sha256.map(|digest| digest[31]), Some(0xef));
+    assert_eq!(config.workers[0].proofs.token_sha256.map(|digest| digest[31]), Some(0xef));
 
     refused(&worker("anonymous", HASH), 6, "is reserved");
     refused(&worker("a:b", HASH), 6, "cannot hold a colon");
     refused(&worker("a b", HASH), 6, "`a b` is not an id");
     refused(&worker("ci-1", &HASH[1..]), 7, "not a SHA-256");
     refused(&worker("ci-1", &HASH.replacen('0', "+", 1)), 7, "not a SHA-256");
-    refused(&worker("ci-1", HASH).replace("token_sha256", "#"), 5, "has no `token_sha256`");
-    refused(&(worker("ci-1", HASH) + "source = ['10.0.0.0/8']"), 8, "unknown key `source`");
+    refused(&worker("ci-1", HASH).replace("token_sha256", "#"), 5, "[[worker]] has no proof");
+    refused(&worker("ci-1", OF_NOTHING), 7, "the SHA-256 of nothing");
+    refused(&(worker("ci-1", HASH) + "certificate_sha256 = 'a'"), 8, "unknown key");
     refused(&(worker("ci-1", HASH) + "labels = { a = 1 }"), 8, "must be a text");
     let untaken = worker("ci-1", HASH).replace(", 'token'", "");
     refused(&untaken, 6, "no listener takes the proof of worker `ci-1`");
@@ -119,13 +122,6 @@ fn a_worker_has_an_id_and_a_proof_that_somebody_takes() {
     refused(&second("ci-1", &HASH.replace('0', "1")), 9, "of this id is in line 6 already");
     // Case plays no part in hex: the same token twice.
     refused(&second("ci-2", &HASH.to_uppercase()), 10, "with this token is in line 7 already");
-}
-
-#[test]
-fn a_listener_that_admits_nobody_is_worth_a_warning() {
-    let Loaded { config, warnings, .. } = loaded(&listener("127.0.0.1:1", "['token']"));
-    assert!(config.is_some());
-    assert!(warnings[0].message.contains("admits nobody"), "{warnings:?}");
 }
 
 #[test]
@@ -247,7 +243,7 @@ fn the_commented_part_of_the_starter_configuration_is_valid_too() {
         .flat_map(|line| [line, "\n"])
         .collect();
     let config = accepted(&uncommented);
-    assert_eq!(config.workers.len(), 1);
+    assert_eq!(config.workers.len(), 2);
     let (limits, default) = (config.settings.limits, ConnectionLimits::default());
     assert_eq!(format!("{limits:?}"), format!("{default:?}"));
     let (dns, default) = (config.settings.dns, DnsSettings::default());

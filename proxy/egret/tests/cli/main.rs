@@ -6,6 +6,7 @@ mod check;
 mod configuration;
 mod explain;
 mod init;
+mod listen;
 mod place;
 mod serve;
 

@@ -91,32 +91,54 @@ impl Place {
         command
     }
 
+    /// Runs a shell script, to which egret is `$0`.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", script, env!("CARGO_BIN_EXE_egret")])
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("HOME", self.path("home"));
+        command
+    }
+
     pub(crate) fn run(&self, line: &[&str]) -> Run {
         self.command(line).output().unwrap().into()
     }
 
     /// Starts `serve` and waits until it has said on stdout where it listens.
     pub(crate) fn serve(&self, line: &[&str]) -> Serving {
-        let mut child =
-            self.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
-        match line.trim_end().strip_prefix("listening ") {
-            Some(address) => Serving { address: address.parse().unwrap(), child, stdout },
-            None => panic!("{line:?}: {:?}", Run::from(child.wait_with_output().unwrap())),
-        }
+        Serving::start(&mut self.command(line))
     }
 }
 
 /// A proxy that runs until it is told to end; killed if a test forgets to.
 pub(crate) struct Serving {
+    /// The address of its first listener, which is TCP in every test.
     pub(crate) address: SocketAddr,
     child: Child,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Serving {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        match line.trim_end().strip_prefix("listening ") {
+            Some(address) => Self { address: address.parse().unwrap(), child, stdout },
+            None => panic!("{line:?}: {:?}", Run::from(child.wait_with_output().unwrap())),
+        }
+    }
+
+    /// Waits for another line on stdout, as there is one for each listener.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
