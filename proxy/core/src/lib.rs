@@ -31,7 +31,7 @@ mod tunnel;
 pub use self::{
     clock::Clock,
     identify::{KnownWorker, Named, Proofs, StaticWorkers, Workers},
-    listen::ListenError,
+    listen::{Inherited, ListenError},
     live::Selector,
     proxy::{BindError, Handle, Ports, Proxy},
     record::{ClosedBy, Flush, RecordError, Recorder},

@@ -1,10 +1,13 @@
-//! Sockets that workers connect to: TCP, and Unix sockets with a file.
+//! Sockets that workers connect to: bound here, or bound before by whoever supervises services
+//! and handed over.
 //!
-//! All or none: where one cannot be bound, none listens. What comes out of an accept is a stream
-//! and who is at its other end, as the kernel tells it; nothing is asked of the worker here.
+//! All or none: a socket that is handed over and that no listener names is an error, so that no
+//! connection waits in a queue which nobody reads. One that was handed over stays whoever's it is:
+//! its file is not removed and its queue outlives this process.
 
-use std::{io, net::SocketAddr, path::PathBuf};
+use std::{fmt, io, net::SocketAddr, os::unix, path::PathBuf};
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
 
 use self::file::SocketFile;
@@ -34,12 +37,80 @@ impl Peer {
     }
 }
 
+/// A socket that somebody else has bound for us.
+#[derive(Debug)]
+pub enum Inherited {
+    /// A listening TCP socket.
+    Tcp(std::net::TcpListener),
+    /// A listening Unix socket.
+    Unix(unix::net::UnixListener),
+}
+
+impl Inherited {
+    /// Returns whether this is the socket that a listener asks for.
+    fn is_at(&self, address: &ListenAddress) -> bool {
+        match (self, address) {
+            (Self::Tcp(socket), ListenAddress::Tcp(address)) => {
+                socket.local_addr().is_ok_and(|bound| bound == *address)
+            }
+            (Self::Unix(socket), ListenAddress::Unix(path)) => {
+                socket.local_addr().is_ok_and(|bound| bound.as_pathname() == Some(path))
+            }
+            (Self::Tcp(_), ListenAddress::Unix(_)) | (Self::Unix(_), ListenAddress::Tcp(_)) => {
+                false
+            }
+        }
+    }
+
+    fn into_acceptor(self) -> io::Result<Acceptor> {
+        let listens = match &self {
+            Self::Tcp(socket) => SockRef::from(socket).is_listener()?,
+            Self::Unix(socket) => SockRef::from(socket).is_listener()?,
+        };
+        if !listens {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the socket that was handed over does not listen",
+            ));
+        }
+        Ok(match self {
+            Self::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                Acceptor::Tcp(TcpListener::from_std(socket)?)
+            }
+            Self::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                Acceptor::Unix { _file: None, socket: UnixListener::from_std(socket)? }
+            }
+        })
+    }
+}
+
+/// As the configuration would write it.
+impl fmt::Display for Inherited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unnamed = "a socket without a name";
+        match self {
+            Self::Tcp(socket) => match socket.local_addr() {
+                Ok(address) => address.fmt(f),
+                Err(_) => f.write_str(unnamed),
+            },
+            Self::Unix(socket) => {
+                match socket.local_addr().ok().as_ref().map(|at| at.as_pathname()) {
+                    Some(Some(path)) => write!(f, "unix:{}", path.display()),
+                    Some(None) | None => f.write_str(unnamed),
+                }
+            }
+        }
+    }
+}
+
 /// A listening socket.
 pub(crate) enum Acceptor {
     Tcp(TcpListener),
     Unix {
         /// First, so that nobody finds a file behind which nobody listens any more.
-        _file: SocketFile,
+        _file: Option<SocketFile>,
         socket: UnixListener,
     },
 }
@@ -50,7 +121,7 @@ impl Acceptor {
             ListenAddress::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
             ListenAddress::Unix(path) => {
                 let (socket, file) = file::bind(path).await?;
-                Ok(Self::Unix { _file: file, socket })
+                Ok(Self::Unix { _file: Some(file), socket })
             }
         }
     }
@@ -102,6 +173,12 @@ pub enum ListenError {
         /// The directory.
         folder: PathBuf,
     },
+    /// A socket was handed over that no listener names.
+    #[error("no listener names {socket}, which was handed over")]
+    Unasked {
+        /// Its address, as a listener would name it.
+        socket: String,
+    },
 }
 
 /// A listener with its socket.
@@ -111,17 +188,36 @@ pub(crate) struct Bound {
     pub(crate) settings: ListenerSettings,
 }
 
-/// Binds all listeners, in the order of the settings.
-pub(crate) async fn listen(listeners: Vec<ListenerSettings>) -> Result<Vec<Bound>, ListenError> {
-    let mut bound = Vec::new();
+/// Takes over what was handed over and binds the rest, in the order of the settings.
+pub(crate) async fn listen(
+    listeners: Vec<ListenerSettings>,
+    inherited: Vec<Inherited>,
+) -> Result<Vec<Bound>, ListenError> {
+    let mut inherited = inherited;
+    let mut matched = Vec::new();
     for settings in listeners {
+        let at = inherited.iter().position(|socket| socket.is_at(&settings.address));
+        matched.push((settings, at.map(|at| inherited.swap_remove(at))));
+    }
+    // Before anything is bound: a start that fails leaves no trace.
+    if let Some(socket) = inherited.first() {
+        return Err(ListenError::Unasked { socket: socket.to_string() });
+    }
+    let mut bound = Vec::new();
+    for (settings, inherited) in matched {
         let cannot = |source| ListenError::Address { address: settings.address.clone(), source };
-        if let ListenAddress::Unix(path) = &settings.address
-            && let Some(folder) = file::shared_folder(path).map_err(cannot)?
-        {
-            return Err(ListenError::Folder { address: settings.address, folder });
-        }
-        let acceptor = Acceptor::bind(&settings.address).await.map_err(cannot)?;
+        let acceptor = match inherited {
+            Some(socket) => socket.into_acceptor(),
+            None => {
+                if let ListenAddress::Unix(path) = &settings.address
+                    && let Some(folder) = file::shared_folder(path).map_err(cannot)?
+                {
+                    return Err(ListenError::Folder { address: settings.address, folder });
+                }
+                Acceptor::bind(&settings.address).await
+            }
+        };
+        let acceptor = acceptor.map_err(cannot)?;
         let address = acceptor.address(settings.address.clone()).map_err(cannot)?;
         bound.push(Bound { acceptor, address, settings });
     }

@@ -13,7 +13,7 @@ use crate::{
     accept::{Listener, accept},
     clock::Clock,
     identify::{Identification, Workers},
-    listen::{Acceptor, Bound, ListenError, listen},
+    listen::{Acceptor, Bound, Inherited, ListenError, listen},
     live::{Live, Selected, Selector, Standing},
     origin::Pool,
     own::Own,
@@ -111,15 +111,16 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Binds every listener; all or none.
+    /// Binds every listener, or takes its socket from `inherited`; all or none.
     pub async fn bind(
         settings: Settings,
         ports: Ports,
         policy: Arc<Policy>,
+        inherited: Vec<Inherited>,
     ) -> Result<Self, BindError> {
         let mut bound = Vec::new();
         let mut addresses = Vec::new();
-        for Bound { acceptor, address, settings } in listen(settings.listeners).await? {
+        for Bound { acceptor, address, settings } in listen(settings.listeners, inherited).await? {
             let identification = Identification::new(settings.identity);
             let listener = Listener { name: address.to_string(), identification };
             bound.push((acceptor, Arc::new(listener)));

@@ -83,6 +83,8 @@ pub(crate) enum Failure {
     },
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error("take over the sockets that were handed over")]
+    Inherit(#[source] io::Error),
     #[error("EGRET_LOG is not a filter")]
     LogFilter(#[source] tracing_subscriber::filter::ParseError),
     #[error("open the record")]
@@ -103,7 +105,10 @@ impl Failure {
             | Self::NoHome { .. }
             | Self::LogFilter(_)
             | Self::Resolver(_)
-            | Self::Listen(ListenError::Folder { .. }) => Exit::Configuration,
+            | Self::Inherit(_)
+            | Self::Listen(ListenError::Unasked { .. } | ListenError::Folder { .. }) => {
+                Exit::Configuration
+            }
             Self::Authority { .. } => Exit::Usage,
             Self::File(error) => match error {
                 FileError::Read { source, .. } => Exit::of_io(source, Exit::Configuration),
@@ -145,6 +150,12 @@ impl Failure {
                 "let egret's user or root own it and run `chmod go-w {}`, or name another directory",
                 folder.display()
             )),
+            Self::Listen(ListenError::Unasked { socket }) => Some(format!(
+                "add `[[listener]]` with `address = \"{socket}\"`, or do not hand that socket over"
+            )),
+            Self::Inherit(_) => {
+                Some("hand over listening stream sockets only: TCP, or Unix with a path".to_owned())
+            }
             Self::PolicyTests { .. } => {
                 Some("mend the rules or the tests; `egret check FILE` runs them".to_owned())
             }

@@ -10,6 +10,7 @@ mod diagnostic;
 mod environment;
 mod failure;
 mod files;
+mod inherited;
 mod log;
 mod output;
 mod policy;

@@ -8,7 +8,7 @@ use std::{future::Future, io, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use egret_policy::{Mode, Policy, Timestamp};
 use egret_proxy::{
-    BindError, Clock, ClosedBy, Handle, Ports, Proxy, Recorder, Selector, StaticWorkers,
+    BindError, Clock, ClosedBy, Handle, Inherited, Ports, Proxy, Recorder, Selector, StaticWorkers,
 };
 use egret_vault_bridge::NoVault;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,7 +23,7 @@ use crate::{
     config::{self, Config, Origin},
     environment::Environment,
     failure::{Exit, Failure},
-    log, output, policy, starter,
+    inherited, log, output, policy, starter,
     state::State,
 };
 
@@ -34,6 +34,8 @@ const DESCRIPTORS: u64 = 2;
 
 pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, Failure> {
     log::start(environment.log.as_deref())?;
+    // While there is one thread: the variables are removed.
+    let sockets = inherited::sockets().map_err(Failure::Inherit)?;
     let config = config::for_serving(args.config.path.as_deref(), environment)?;
     let _state = State::lock(&config.state)?;
     if config.origin == Origin::Embedded {
@@ -47,14 +49,19 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
         .enable_all()
         .build()
         .map_err(|error| Failure::Start(error.into()))?;
-    let end = runtime.block_on(serve(config, recorder, Arc::new(policy)));
+    let end = runtime.block_on(serve(config, recorder, Arc::new(policy), sockets));
     // What still runs holds the recorder; it goes first, so that the flush can end.
     runtime.shutdown_timeout(LAST_WORDS);
     flush.wait();
     end.map(|()| Exit::Done)
 }
 
-async fn serve(config: Config, recorder: Recorder, policy: Arc<Policy>) -> Result<(), Failure> {
+async fn serve(
+    config: Config,
+    recorder: Recorder,
+    policy: Arc<Policy>,
+    sockets: Vec<Inherited>,
+) -> Result<(), Failure> {
     let Config { origin, policy: policy_file, state, audit, settings, workers } = config;
     let mut signals = Signals::listen().map_err(|error| Failure::Start(error.into()))?;
     let ports = Ports {
@@ -67,7 +74,7 @@ async fn serve(config: Config, recorder: Recorder, policy: Arc<Policy>) -> Resul
     if policy.mode() == Mode::Report {
         tracing::warn!("the policy is in report mode: what no rule matches is let through");
     }
-    let proxy = Proxy::bind(settings, ports, policy).await.map_err(cannot_bind)?;
+    let proxy = Proxy::bind(settings, ports, policy, sockets).await.map_err(cannot_bind)?;
 
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

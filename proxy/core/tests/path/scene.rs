@@ -72,7 +72,7 @@ impl Stage {
         let ports = ports(recorder, Arc::new(StaticWorkers::new(vec![])));
         let (settings, policy) = (self.set(change), compile(policy));
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let error = match runtime.block_on(Proxy::bind(settings, ports, policy)) {
+        let error = match runtime.block_on(Proxy::bind(settings, ports, policy, vec![])) {
             Err(BindError::Listen(ListenError::Address { address, source })) => {
                 (format!("listen on {address}"), source.kind())
             }
@@ -132,7 +132,7 @@ impl Scene {
         let running = thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
-                let proxy = Proxy::bind(settings, ports, policy).await.unwrap();
+                let proxy = Proxy::bind(settings, ports, policy, vec![]).await.unwrap();
                 tell.send((proxy.addresses().to_vec(), proxy.handle())).unwrap();
                 proxy.run(stopped).await;
             });

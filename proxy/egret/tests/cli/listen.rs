@@ -1,15 +1,19 @@
-//! Where `egret serve` listens: Unix sockets beside TCP.
+//! Where `egret serve` listens: Unix sockets beside TCP, and sockets that were handed over.
 
 use std::{
     io::{Read, Write},
-    os::unix::net::UnixStream,
+    net::{Shutdown, TcpListener, TcpStream},
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
+    },
     path::Path,
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use rustix::process::{Signal, getuid};
 
-use super::place::{CONFIG, Place, Serving, mode, set_mode};
+use super::place::{CONFIG, Place, Run, Serving, mode, set_mode};
 
 /// The configuration of every place, and a listener that knows one user.
 fn with_unix(path: &Path, uid: u32) -> String {
@@ -108,4 +112,82 @@ fn a_unix_socket_where_others_may_write_is_78_and_names_the_fix() {
         serving.signal(Signal::TERM);
         serving.end().ends_with(0);
     }
+}
+
+/// Starts egret as systemd would: the socket is descriptor 3, and the variables name this process.
+/// A descriptor travels as standard input, because only a shell can move it without unsafe code.
+fn handing_over(place: &Place, socket: impl Into<OwnedFd>) -> Command {
+    let mut shell = place.shell(
+        "exec 3<&0 0</dev/null; LISTEN_FDS=1; LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID; \
+         exec \"$0\" serve",
+    );
+    shell.stdin(Stdio::from(socket.into()));
+    shell
+}
+
+#[test]
+fn a_socket_that_is_handed_over_loses_no_connection() {
+    let place = Place::ready();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    place.write("egret.toml", &CONFIG.replace("127.0.0.1:0", &address.to_string()));
+    for round in 0..2 {
+        // Before there is anybody to accept, and again between two who do.
+        let early = TcpStream::connect(address).unwrap();
+        let serving = Serving::start(&mut handing_over(&place, socket.try_clone().unwrap()));
+        assert_eq!(serving.address, address);
+        assert!(ask(early).starts_with(DENIED), "round {round}");
+        assert!(ask(TcpStream::connect(address).unwrap()).starts_with(DENIED));
+        serving.signal(Signal::TERM);
+        serving.end().ends_with(0);
+    }
+}
+
+#[test]
+fn the_file_of_a_unix_socket_that_is_handed_over_stays() {
+    let place = Place::ready();
+    let path = place.path("proxy.sock");
+    let socket = UnixListener::bind(&path).unwrap();
+    place.write("egret.toml", &with_unix(&path, getuid().as_raw()));
+    let early = UnixStream::connect(&path).unwrap();
+    let mut serving = Serving::start(&mut handing_over(&place, socket.try_clone().unwrap()));
+    assert_eq!(serving.line(), format!("listening unix:{}\n", path.display()));
+    assert!(ask(early).starts_with(DENIED));
+    serving.signal(Signal::TERM);
+    serving.end().ends_with(0);
+    // Whoever bound it still listens.
+    UnixStream::connect(&path).unwrap();
+}
+
+#[test]
+fn a_socket_that_no_listener_names_is_78_and_says_what_to_write() {
+    let place = Place::ready();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let refused = |place: &Place, socket: OwnedFd| {
+        Run::from(handing_over(place, socket).output().unwrap()).ends_with(78)
+    };
+    refused(&place, socket.into())
+        .says(&format!("no listener names {address}"))
+        .says(&format!("address = \"{address}\""));
+    let path = place.path("other.sock");
+    refused(&place, UnixListener::bind(&path).unwrap().into())
+        .says(&format!("address = \"unix:{}\"", path.display()));
+    // What is no listening stream socket at all.
+    let file = std::fs::File::open(place.path("egret.toml")).unwrap();
+    refused(&place, file.into()).says("fd 3 is not a socket");
+    let (end, _other) = UnixStream::pair().unwrap();
+    end.shutdown(Shutdown::Both).unwrap();
+    refused(&place, end.into()).says("a socket without a name");
+}
+
+/// The variables are another process's, which has passed its environment on.
+#[test]
+fn sockets_for_another_process_are_not_taken() {
+    let place = Place::ready();
+    let mut command = place.command(&["serve"]);
+    let serving = Serving::start(command.env("LISTEN_FDS", "1").env("LISTEN_PID", "1"));
+    assert!(ask(TcpStream::connect(serving.address).unwrap()).starts_with(DENIED));
+    serving.signal(Signal::TERM);
+    serving.end().ends_with(0);
 }
