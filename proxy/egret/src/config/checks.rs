@@ -4,7 +4,7 @@
 //! there, and each worker can prove who it is somewhere and is told from all others. What these
 //! checks let through leaves the data path no choice to make.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use egret_policy::source::{At, Report, Span};
 use egret_proxy::{IdentityKind, ListenAddress};
@@ -29,6 +29,7 @@ pub(super) fn together(report: &Report<'_>, listeners: &[Listener], workers: &[K
             .filter(has_real_port)
             .map(|address| (&address.value, &address.span)),
     );
+    wildcards_stand_alone(report, listeners);
     unique(
         report,
         "a worker of this id",
@@ -86,6 +87,32 @@ fn kinds_fit_the_address(report: &Report<'_>, listener: &Listener) {
                     "take `peer` or `token`, or listen on a TCP address",
                 );
             }
+        }
+    }
+}
+
+/// A wildcard takes every address of its port, one of IPv6 those of IPv4 too; the system would say
+/// of the other listener that somebody has its address already.
+fn wildcards_stand_alone(report: &Report<'_>, listeners: &[Listener]) {
+    let addresses: Vec<(SocketAddr, &Span)> = listeners
+        .iter()
+        .filter_map(|listener| listener.address.as_ref())
+        .filter_map(|at| Some((at.value.tcp()?, &at.span)))
+        .filter(|(address, _)| address.port() != 0)
+        .collect();
+    for (wildcard, _) in &addresses {
+        let covers = |other: &SocketAddr| {
+            wildcard.ip().is_unspecified()
+                && wildcard != other
+                && wildcard.port() == other.port()
+                && (wildcard.is_ipv6() || other.is_ipv4())
+        };
+        for (covered, span) in addresses.iter().filter(|(other, _)| covers(other)) {
+            report.problem(
+                span,
+                format!("`{covered}` is taken: `{wildcard}` is every address of this port"),
+                "keep one of the two, or give them different ports",
+            );
         }
     }
 }

@@ -52,6 +52,28 @@ fn a_unix_socket_has_an_absolute_and_plain_path() {
 }
 
 #[test]
+fn a_wildcard_is_every_address_of_its_port() {
+    let two = |first: &str, second: &str| {
+        let second = format!("[[listener]]\naddress = '{second}'\nidentity = ['token']\n");
+        listener(first, "['token']") + &second + &worker("a", &token(HASH))
+    };
+    for (wildcard, covered) in [
+        ("[::]:3128", "0.0.0.0:3128"),
+        ("[::]:3128", "127.0.0.1:3128"),
+        ("[::]:3128", "[::1]:3128"),
+        ("0.0.0.0:3128", "127.0.0.1:3128"),
+    ] {
+        let every = format!("`{wildcard}` is every address");
+        refused_at(&two(wildcard, covered), covered, &every, "different ports");
+        refused_at(&two(covered, wildcard), covered, &every, "different ports");
+        accepted(&two(wildcard, &covered.replace(":3128", ":3129")));
+    }
+    accepted(&two("0.0.0.0:3128", "[::1]:3128"));
+    accepted(&two("127.0.0.1:3128", "[::1]:3128"));
+    accepted(&two("[::]:0", "[::1]:0"));
+}
+
+#[test]
 fn a_listener_takes_only_what_can_be_proved_there() {
     let user = worker("a", "uid = 1000");
     let room = worker("a", "source = ['10.1.0.0/16']");
