@@ -16,7 +16,7 @@ pub use self::{
 };
 use crate::{http1::Message, packets::Own};
 
-pub(crate) use self::exchange::methods;
+pub use self::exchange::methods;
 
 mod channel;
 mod exchange;
@@ -148,7 +148,8 @@ pub fn get(url: &str) -> String {
     format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }
 
-pub(crate) fn is_timeout(error: &io::Error) -> bool {
+/// Whether a read or write ended for want of time.
+pub fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 

@@ -1,29 +1,22 @@
-//! The test kit tested inside its own network namespace, also against a proxy that is wrong on
-//! purpose.
+//! The test kit tested inside its own network namespace.
 
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
 use egret_testkit::{
-    cell::Options,
     dns::Dns,
     namespace::{Entered, Namespace},
     origin::{Origin, Plan},
     packets::PacketLog,
     pki::Pki,
-    suite,
 };
 use libtest_mimic::{Arguments, Trial};
 
 #[path = "kit/fixtures.rs"]
 mod fixtures;
-#[path = "kit/naive.rs"]
-mod naive;
 #[path = "kit/names.rs"]
 mod names;
 #[path = "kit/process.rs"]
 mod process;
-
-const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../cases");
 
 /// A test: the claim as its name, and what shows it.
 type Claim = (&'static str, fn(&World));
@@ -38,11 +31,8 @@ pub struct World {
 }
 
 fn main() -> ExitCode {
-    if std::env::var_os(naive::PROXY).is_some() {
-        return naive::serve();
-    }
-    if let Some(code) = suite::cell(Path::new(CASES), &naive::Naive, Options::default()) {
-        return code;
+    if std::env::var_os(process::PROXY).is_some() {
+        return process::serve();
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
@@ -59,8 +49,7 @@ fn main() -> ExitCode {
         dns: Dns::start().expect("the name server"),
         origin: Origin::start(plan).expect("the origins"),
     }));
-    let trials =
-        [fixtures::TRIALS, names::TRIALS, process::TRIALS, naive::TRIALS].concat().into_iter();
+    let trials = [fixtures::TRIALS, names::TRIALS, process::TRIALS].concat().into_iter();
     let trials = trials
         .map(|(name, run)| {
             Trial::test(name, move || {

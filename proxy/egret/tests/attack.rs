@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use egret_testkit::{
+use egret_attack::{
     case::{self, Case},
     cell::Options,
     suite::{self, Cells, Row, expected::Expected},

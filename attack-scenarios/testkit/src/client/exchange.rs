@@ -165,7 +165,7 @@ impl Channel {
 }
 
 /// The methods of the requests in some bytes; `GET` where none can be told.
-pub(crate) fn methods(sent: &[u8]) -> Vec<Vec<u8>> {
+pub fn methods(sent: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     for line in sent.split_inclusive(|byte| *byte == b'\n') {
         let Some(line) = line.strip_suffix(b"\r\n") else { continue };

@@ -1,10 +1,18 @@
 //! The proxy as a process.
 
-use std::{process::Command, time::Duration};
+use std::{
+    env,
+    net::TcpListener,
+    process::{Command, ExitCode},
+    time::Duration,
+};
 
 use egret_testkit::proxy::{Proxy, Ready};
 
-use crate::{Claim, World, fixtures::WAIT, naive};
+use crate::{Claim, World, fixtures::WAIT};
+
+/// Makes this binary a process that listens.
+pub(crate) const PROXY: &str = "EGRET_KIT_PROXY";
 
 pub(crate) const TRIALS: &[Claim] = &[
     ("a_proxy_is_ready_when_it_says_so", a_proxy_is_ready_when_it_says_so),
@@ -31,20 +39,30 @@ fn a_proxy_is_gone_when_dropped(_: &World) {
 
 fn ends_are_reported(_: &World) {
     // Unknown arguments of the test harness: it prints usage and ends.
-    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    let mut command = Command::new(env::current_exe().expect("this binary"));
     command.arg("--no-such-option");
     let ended = Proxy::start(command, Ready::Line, WAIT).expect_err("no proxy");
     assert!(ended.status.is_some_and(|status| !status.success()), "{ended}");
     assert!(ended.said.contains("--no-such-option"), "{ended}");
 
-    let mut silent = Command::new(std::env::current_exe().expect("this binary"));
-    silent.env(naive::PROXY, "silent");
+    let mut silent = Command::new(env::current_exe().expect("this binary"));
+    silent.env(PROXY, "silent");
     let late = Proxy::start(silent, Ready::Line, Duration::from_millis(200)).expect_err("late");
     assert!(late.status.is_none() && late.said.contains("not ready"), "{late}");
 }
 
 fn start() -> Proxy {
-    let mut command = Command::new(std::env::current_exe().expect("this binary"));
-    command.env(naive::PROXY, "1");
-    Proxy::start(command, Ready::Line, WAIT).expect("the naive proxy")
+    let mut command = Command::new(env::current_exe().expect("this binary"));
+    command.env(PROXY, "1");
+    Proxy::start(command, Ready::Line, WAIT).expect("the listener")
+}
+
+/// Accepts for ever; silent about it when asked to be.
+pub(crate) fn serve() -> ExitCode {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    if env::var_os(PROXY).is_some_and(|value| value != "silent") {
+        println!("listening {}", listener.local_addr().expect("an address"));
+    }
+    for _stream in listener.incoming().flatten() {}
+    ExitCode::SUCCESS
 }

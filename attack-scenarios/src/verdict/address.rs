@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address is public, and not the canary that nobody may dial.
 pub(super) fn is_public(address: IpAddr) -> bool {
-    if Some(address) == crate::EVIL.parse().ok() {
+    if Some(address) == egret_testkit::EVIL.parse().ok() {
         return false;
     }
     match address {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::decode;
-use crate::{
+use egret_testkit::{
     client::{Segment, Wait},
     dns::Entry,
     hello::HelloShape,
@@ -99,7 +99,7 @@ impl TlsInput {
             self.sni_list.iter().map(|name| name.as_bytes().to_vec()).collect()
         };
         if let Some(hex) = &self.sni_hex {
-            names = vec![crate::from_hex(hex)?];
+            names = vec![egret_testkit::from_hex(hex)?];
         }
         names.retain(|name| !name.is_empty());
         Some(HelloShape {

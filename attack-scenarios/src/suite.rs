@@ -13,10 +13,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use egret_testkit::namespace::{Namespace, REQUIRE};
+
 use crate::{
     case::{self, Case, ChannelName, Policy},
     cell::{Cell, Options},
-    namespace::{Namespace, REQUIRE},
     target::Target,
 };
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub use self::input::{Input, Response, TlsInput};
-use crate::dns::{Zone, script::Addresses};
+use egret_testkit::dns::{Zone, script::Addresses};
 
 mod input;
 #[cfg(test)]

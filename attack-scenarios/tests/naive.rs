@@ -12,19 +12,24 @@ use std::{
     thread,
 };
 
-use egret_testkit::{
+use egret_attack::{
     case,
-    proxy::Ready,
-    suite::{self, Row},
+    cell::Options,
+    suite::{self, Cells, Row},
     target::{Setup, Target},
 };
+use egret_testkit::proxy::Ready;
+use libtest_mimic::{Arguments, Trial};
 
-use crate::{CASES, Claim, World};
+const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cases");
 
 /// Makes this binary the naive proxy.
-pub(crate) const PROXY: &str = "EGRET_KIT_NAIVE";
+const PROXY: &str = "EGRET_ATTACK_NAIVE";
 
-pub(crate) const TRIALS: &[Claim] = &[
+/// A test: the claim as its name, and what shows it.
+type Claim = (&'static str, fn());
+
+const TRIALS: &[Claim] = &[
     ("a_naive_proxy_passes_where_everything_is_allowed", ordinary_traffic_passes),
     ("a_naive_proxy_is_caught_dialling_forbidden_addresses", forbidden_addresses_are_caught),
     ("a_naive_proxy_is_caught_serving_denied_hosts", denied_hosts_are_caught),
@@ -35,7 +40,35 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("kinds_without_a_driver_are_unchecked", undriven_kinds_are_unchecked),
 ];
 
-fn ordinary_traffic_passes(_: &World) {
+fn main() -> ExitCode {
+    if env::var_os(PROXY).is_some() {
+        return serve();
+    }
+    if let Some(code) = suite::cell(Path::new(CASES), &Naive, Options::default()) {
+        return code;
+    }
+    let arguments = Arguments::from_args();
+    match suite::probe() {
+        Ok(Cells::Available) => {}
+        Ok(Cells::Forbidden { required }) => {
+            eprintln!("NOT RUN: the attack scenarios need a network namespace of their own");
+            return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+        Err(error) => {
+            eprintln!("cannot start a cell: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    let trials = TRIALS.iter().map(|(name, run)| {
+        Trial::test(*name, move || {
+            run();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn ordinary_traffic_passes() {
     for family in ["ip-boundary-allow", "baseline-allow"] {
         let rows = play(family);
         let driven: Vec<&Row> = rows.iter().filter(|row| row.channel == "plain").collect();
@@ -46,7 +79,7 @@ fn ordinary_traffic_passes(_: &World) {
     }
 }
 
-fn forbidden_addresses_are_caught(_: &World) {
+fn forbidden_addresses_are_caught() {
     for family in ["ip-special-v4", "ip-transition", "metadata"] {
         let rows = play(family);
         let caught = rows.iter().filter(|row| row.is_failure());
@@ -54,7 +87,7 @@ fn forbidden_addresses_are_caught(_: &World) {
     }
 }
 
-fn denied_hosts_are_caught(_: &World) {
+fn denied_hosts_are_caught() {
     for family in ["host-match", "port"] {
         let rows = play(family);
         let caught = rows.iter().filter(|row| row.is_failure()).count();
@@ -62,14 +95,14 @@ fn denied_hosts_are_caught(_: &World) {
     }
 }
 
-fn odd_framing_is_caught(_: &World) {
+fn odd_framing_is_caught() {
     let rows = play("smuggle-cl-te");
     let caught = rows.iter().filter(|row| row.is_failure()).count();
     let played = rows.iter().filter(|row| row.channel == "plain").count();
     assert!(caught * 2 >= played, "{}", report(&rows));
 }
 
-fn rebinding_is_caught(_: &World) {
+fn rebinding_is_caught() {
     let rows = play("dns-rebind");
     let caught: BTreeMap<&str, &str> =
         rows.iter().map(|row| (row.id.as_str(), row.verdict.as_str())).collect();
@@ -79,7 +112,7 @@ fn rebinding_is_caught(_: &World) {
     assert_eq!(caught["RBD-021"], "pass", "{}", report(&rows));
 }
 
-fn fronting_is_caught(_: &World) {
+fn fronting_is_caught() {
     let rows = play("tls-authority");
     let of = |id: &str| rows.iter().find(|row| row.id == id).unwrap_or_else(|| panic!("{id}"));
     for id in ["TLA-001", "TLA-005", "TLA-008", "TLA-010"] {
@@ -88,14 +121,14 @@ fn fronting_is_caught(_: &World) {
     assert_eq!(of("TLA-003").verdict, "not applicable", "{}", report(&rows));
 }
 
-fn hostile_answers_are_caught(_: &World) {
+fn hostile_answers_are_caught() {
     let rows = play("upstream-response");
     let caught = rows.iter().filter(|row| row.is_failure()).count();
     assert!(caught >= 4, "{}", report(&rows));
     assert!(rows.iter().any(Row::is_pass), "{}", report(&rows));
 }
 
-fn undriven_kinds_are_unchecked(_: &World) {
+fn undriven_kinds_are_unchecked() {
     for family in ["fleet-lease", "load", "policy-config"] {
         let rows = play(family);
         let unproven = |row: &Row| ["unchecked", "not applicable"].contains(&row.verdict.as_str());
@@ -143,7 +176,7 @@ fn report(rows: &[Row]) -> String {
 }
 
 /// The adapter.
-pub(crate) struct Naive;
+struct Naive;
 
 impl Target for Naive {
     fn features(&self) -> &[&'static str] {
@@ -175,11 +208,9 @@ impl Target for Naive {
 }
 
 /// Serves for ever.
-pub(crate) fn serve() -> ExitCode {
+fn serve() -> ExitCode {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    if env::var_os(PROXY).is_some_and(|value| value != "silent") {
-        println!("listening {}", listener.local_addr().expect("an address"));
-    }
+    println!("listening {}", listener.local_addr().expect("an address"));
     for stream in listener.incoming().flatten() {
         thread::spawn(move || relay(stream));
     }

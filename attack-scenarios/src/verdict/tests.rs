@@ -1,5 +1,7 @@
 use super::*;
-use crate::{audit::Record, http1::Message, observed::TunnelEnd};
+use egret_testkit::http1::Message;
+
+use crate::{audit::Record, observed::TunnelEnd};
 
 fn case(expected: &str, extra: &str) -> Case {
     let line = format!(
@@ -115,11 +117,11 @@ fn records_must_say_what_the_client_saw() {
     assert_eq!(bare.word(), "fail", "no code in the reason phrase");
 }
 
-fn query(name: &str) -> crate::dns::Query {
-    crate::dns::Query {
+fn query(name: &str) -> egret_testkit::dns::Query {
+    egret_testkit::dns::Query {
         name: name.to_owned(),
-        kind: crate::dns::Kind::A,
-        protocol: crate::dns::Protocol::Udp,
+        kind: egret_testkit::dns::Kind::A,
+        protocol: egret_testkit::dns::Protocol::Udp,
         id: 1,
         port: 1,
     }

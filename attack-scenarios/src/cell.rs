@@ -13,18 +13,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    audit::{self, Record},
-    case::{Case, ChannelName, Input, Policy},
+use egret_testkit::{
     client::Client,
     dns::{self, Dns, Entry, Zone, script::Addresses},
     namespace::Entered,
-    observed::{Observed, Seen},
     origin::{Answer, Origin, Plan},
     packets::{PacketLog, Transport},
     pki::{Files, Pki},
-    play,
     proxy::{NotStarted, Proxy},
+};
+
+use crate::{
+    audit::{self, Record},
+    case::{Case, ChannelName, Input, Policy},
+    observed::{Observed, Seen},
+    play,
     target::{Setup, Target},
     verdict::{self, Strictness, Verdict},
 };
@@ -295,7 +298,7 @@ impl<'t> Cell<'t> {
         self.target.via().unwrap_or_default()
     }
 
-    fn usage(&self) -> crate::proxy::Usage {
+    fn usage(&self) -> egret_testkit::proxy::Usage {
         self.running.as_ref().map(|running| running.proxy.usage()).unwrap_or_default()
     }
 

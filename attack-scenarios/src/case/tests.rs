@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 fn corpus() -> Vec<Case> {
-    load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../cases"))).expect("the corpus parses")
+    load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/cases"))).expect("the corpus parses")
 }
 
 #[test]

@@ -7,10 +7,11 @@
 
 use std::collections::BTreeSet;
 
+use egret_testkit::http1::Message;
+
 use crate::{
     audit::Record,
     case::Input,
-    http1::Message,
     observed::{Observed, Outcome},
 };
 

@@ -6,7 +6,9 @@ use std::{
     process::Command,
 };
 
-use crate::{case::Policy, dns, pki::Files, proxy::Ready};
+use egret_testkit::{dns, pki::Files, proxy::Ready};
+
+use crate::case::Policy;
 
 /// What a proxy's adapter has to know to start it.
 #[derive(Debug)]

@@ -6,12 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    case::{Case, ChannelName, Input, Response, TlsInput},
-    cell::{Cell, has_event},
+use egret_testkit::{
     client::{Channel, PATIENCE, Patience, Segment, Tunnel, is_timeout},
     hello::pieces,
     http1::{self, Message},
+};
+
+use crate::{
+    case::{Case, ChannelName, Input, Response, TlsInput},
+    cell::{Cell, has_event},
     observed::{Observed, TunnelEnd},
 };
 
@@ -152,7 +155,7 @@ fn tls(cell: &Cell<'_>, input: &TlsInput, seen: &mut Observed<'_>) -> io::Result
     }
     let payload = match (&input.raw_after_200, &input.raw_hex_after_200) {
         (Some(text), _) => Some(text.as_bytes().to_vec()),
-        (None, Some(hex)) => crate::from_hex(hex),
+        (None, Some(hex)) => egret_testkit::from_hex(hex),
         (None, None) => input.hello().map(|shape| shape.write()),
     };
     let payload = payload.ok_or_else(|| io::Error::other("not hexadecimal"))?;
@@ -164,8 +167,10 @@ fn tls(cell: &Cell<'_>, input: &TlsInput, seen: &mut Observed<'_>) -> io::Result
     let first = tunnel.channel.receive(Duration::from_secs(3)).unwrap_or_default();
     if first.starts_with(b"HTTP") {
         // Answered in cleartext: that status is the verdict.
-        let mut heard =
-            crate::client::Exchange { raw: first, ..crate::client::Exchange::default() };
+        let mut heard = egret_testkit::client::Exchange {
+            raw: first,
+            ..egret_testkit::client::Exchange::default()
+        };
         tunnel.channel.hear(&mut heard, &[b"GET".to_vec()], 1, Patience::UntilClosed);
         (seen.replies, seen.closed) = (heard.replies, heard.closed);
     } else {
@@ -307,7 +312,7 @@ fn through(
         seen.tunnel = if origin_has_bytes(cell) { TunnelEnd::Served } else { TunnelEnd::Cut };
         return;
     };
-    let several = crate::client::methods(inner).len() > 1;
+    let several = egret_testkit::client::methods(inner).len() > 1;
     let patience = if several { Patience::Brief } else { Patience::None };
     let heard = channel.exchange(&[Segment::now(inner)], patience);
     seen.tunnel = if !heard.replies.is_empty() {

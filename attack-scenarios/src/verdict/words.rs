@@ -5,10 +5,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{address, parse_address};
+use egret_testkit::{dns::Kind, http1::Message};
+
 use crate::{
     case::Input,
-    dns::Kind,
-    http1::Message,
     observed::{Observed, Outcome, Seen, TunnelEnd, contains, find},
 };
 
@@ -71,8 +71,9 @@ fn network(name: &str, rest: &str, seen: &Observed<'_>) -> Option<bool> {
         "connect_attempts" => dials.len() <= rest.parse().ok()?,
         "policy_host" => seen.queries.iter().all(|query| query.name == rest),
         "dns_queries_per_decision" => [Kind::A, Kind::Aaaa].iter().all(|kind| {
-            let same =
-                |query: &&crate::dns::Query| query.name == "api.example.com" && query.kind == *kind;
+            let same = |query: &&egret_testkit::dns::Query| {
+                query.name == "api.example.com" && query.kind == *kind
+            };
             seen.queries.iter().filter(same).count() <= 1
         }),
         "dns_txid_entropy_ok" => distinct(seen.queries.iter().map(|query| query.id), 9),
@@ -280,7 +281,7 @@ fn canary(word: &str, seen: &Observed<'_>) -> Option<IpAddr> {
     let name = word.trim_matches(['[', ']']);
     let named = seen.case.resolver.iter().find(|(key, _)| key.as_str() == name);
     let address = named.and_then(|(_, found)| found.a.first().or(found.aaaa.first()));
-    address.map_or(crate::EVIL, String::as_str).parse().ok()
+    address.map_or(egret_testkit::EVIL, String::as_str).parse().ok()
 }
 
 fn header(expression: &str, requests: &[&Message]) -> Option<bool> {

@@ -2,14 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use egret_testkit::{client::Exchange, dns::Query, hello::Hello, http1::Message, origin};
+
 use crate::{
     audit::Record,
     case::{Case, Input, Policy},
-    client::Exchange,
-    dns::Query,
-    hello::Hello,
-    http1::Message,
-    origin,
 };
 
 /// What was seen.
@@ -217,7 +214,7 @@ impl<'a> Observed<'a> {
 
     fn pipelined_denial(&self) -> bool {
         self.case.expected == crate::case::Expected::Deny
-            && crate::client::methods(&self.sent).len() > 1
+            && egret_testkit::client::methods(&self.sent).len() > 1
     }
 }
 
