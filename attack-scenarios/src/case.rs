@@ -23,6 +23,8 @@ pub struct Case {
     pub id: String,
     /// The family, which names the file.
     pub family: String,
+    /// A short label; empty where there is none.
+    pub name: String,
     /// The word for how it is replayed.
     pub kind: String,
     /// The policies to run under.
@@ -138,8 +140,7 @@ impl std::error::Error for Malformed {}
 struct Line {
     id: String,
     family: String,
-    #[serde(default, rename = "name")]
-    _name: Option<String>,
+    name: Option<String>,
     kind: String,
     policy: Option<Vec<Policy>>,
     channel: Option<Vec<ChannelName>>,
@@ -171,7 +172,7 @@ impl Case {
         let Line {
             id,
             family,
-            _name: _,
+            name,
             kind,
             policy,
             channel,
@@ -194,6 +195,7 @@ impl Case {
         Ok(Self {
             id,
             family,
+            name: name.unwrap_or_default(),
             kind,
             policies: policy.unwrap_or_else(|| vec![Policy::Default]),
             channels: channel.unwrap_or_else(|| vec![ChannelName::Plain]),

@@ -26,6 +26,7 @@ use egret_testkit::{
 use crate::{
     audit::{self, Record},
     case::{Case, ChannelName, Input, Policy},
+    load::{self, Ground},
     observed::{Observed, Seen},
     play,
     target::{Setup, Target},
@@ -57,6 +58,7 @@ pub struct Cell<'t> {
     certificates: Files,
     target: &'t dyn Target,
     running: Option<Running>,
+    note: String,
 }
 
 struct Running {
@@ -112,6 +114,7 @@ impl<'t> Cell<'t> {
             entered,
             target,
             running: None,
+            note: String::new(),
         })
     }
 
@@ -124,6 +127,13 @@ impl<'t> Cell<'t> {
         options: Options,
     ) -> Result<Verdict, Fault> {
         if let Some(verdict) = self.left_out(case, channel) {
+            return Ok(verdict);
+        }
+        if let Input::Load(steps) = &case.input {
+            // A load case has a proxy of its own.
+            self.running = None;
+            let (verdict, note) = load::run(&self.ground(), case, steps)?;
+            self.note = note;
             return Ok(verdict);
         }
         self.ready_for(case, policy)?;
@@ -298,6 +308,23 @@ impl<'t> Cell<'t> {
         self.target.via().unwrap_or_default()
     }
 
+    /// Takes what there is to say about the last case beside its verdict, such as its scale.
+    pub fn take_note(&mut self) -> String {
+        std::mem::take(&mut self.note)
+    }
+
+    fn ground(&self) -> Ground<'_> {
+        Ground {
+            entered: &self.entered,
+            packets: &self.packets,
+            dns: &self.dns,
+            origin: &self.origin,
+            plan: &self.plan,
+            certificates: &self.certificates,
+            target: self.target,
+        }
+    }
+
     fn usage(&self) -> egret_testkit::proxy::Usage {
         self.running.as_ref().map(|running| running.proxy.usage()).unwrap_or_default()
     }
@@ -322,6 +349,7 @@ fn script(case: &Case) -> &[Entry] {
         | Input::Raw { .. }
         | Input::Tls(_)
         | Input::Response(_)
+        | Input::Load(_)
         | Input::Undriven(_) => &[],
     }
 }
@@ -341,6 +369,7 @@ fn names_via(case: &Case) -> bool {
         | Input::Tls(_)
         | Input::Dns { .. }
         | Input::Response(_)
+        | Input::Load(_)
         | Input::Undriven(_) => false,
     }
 }
@@ -354,6 +383,7 @@ fn ports(case: &Case) -> Vec<u16> {
         | Input::Tls(_)
         | Input::Dns { .. }
         | Input::Response(_)
+        | Input::Load(_)
         | Input::Undriven(_) => return Vec::new(),
     };
     let after_colons = text.split(':').skip(1);

@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod case;
 pub mod cell;
+pub mod load;
 pub mod observed;
 mod play;
 pub mod suite;

@@ -208,6 +208,7 @@ impl<'a> Observed<'a> {
             | Input::Absolute { .. }
             | Input::Tls(_)
             | Input::Response(_)
+            | Input::Load(_)
             | Input::Undriven(_) => self.pipelined_denial(),
         }
     }

@@ -39,6 +39,7 @@ pub(crate) fn play(
         Input::Tls(input) => tls(cell, input, seen),
         Input::Dns { requests, .. } => names(cell, requests, seen),
         Input::Response(response) => answered(cell, response, channel, seen),
+        Input::Load(_) => Err(io::Error::other("load cases have a proxy of their own")),
         Input::Undriven(why) => Err(io::Error::other(format!("played in spite of: {why}"))),
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use egret_testkit::{dns, pki::Files, proxy::Ready};
 
-use crate::case::Policy;
+use crate::{case::Policy, load::Tuning};
 
 /// What a proxy's adapter has to know to start it.
 #[derive(Debug)]
@@ -35,6 +35,10 @@ pub trait Target: Send + Sync {
 
     /// Writes the configuration and returns the command.
     fn command(&self, setup: &Setup<'_>) -> io::Result<Command>;
+
+    /// Writes the configuration under limits for a load case and returns the command; `None` where
+    /// they cannot be set.
+    fn tuned(&self, setup: &Setup<'_>, tuning: &Tuning) -> io::Result<Option<Command>>;
 
     /// Returns how it shows that it is ready.
     fn ready(&self) -> Ready;
@@ -119,6 +123,19 @@ impl Target for Egret {
         let mut command = Command::new(&self.binary);
         command.arg("serve").arg("-c").arg(file).current_dir(setup.directory);
         Ok(command)
+    }
+
+    fn tuned(&self, setup: &Setup<'_>, tuning: &Tuning) -> io::Result<Option<Command>> {
+        let command = self.command(setup)?;
+        let file = setup.directory.join("egret.toml");
+        let mut config = fs::read_to_string(&file)? + &tuning.config();
+        if !tuning.workers.is_empty() {
+            config = config.replace("[\"anonymous\"]", "[\"token\"]");
+        }
+        write(&file, &config)?;
+        let file = setup.directory.join("policy.toml");
+        write(&file, &(fs::read_to_string(&file)? + &tuning.policy()))?;
+        Ok(Some(command))
     }
 
     fn ready(&self) -> Ready {

@@ -17,7 +17,7 @@ mod records;
 mod tests;
 mod words;
 
-pub(crate) use self::records::faults as record_faults;
+pub(crate) use self::{records::faults as record_faults, words::split};
 
 /// How a case ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,6 +154,7 @@ fn may_be_asked(name: &str, case: &Case) -> bool {
         | Input::Raw { .. }
         | Input::Tls(_)
         | Input::Response(_)
+        | Input::Load(_)
         | Input::Undriven(_) => &[],
     };
     let scripted = script.iter().flat_map(|entry| &entry.answers).map(|record| &record.data);

@@ -48,6 +48,8 @@ pub enum Input {
     },
     /// A hostile answer of the origin.
     Response(Box<Response>),
+    /// Steps in words, which [`crate::load`] understands or reports as unchecked.
+    Load(Vec<String>),
     /// Nothing that can be played here, and why.
     Undriven(String),
 }
@@ -168,6 +170,12 @@ struct Dns {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Steps {
+    steps: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawResponse {
     client_request: String,
     upstream_response: Value,
@@ -198,6 +206,10 @@ impl Input {
                 }
             }
             "response" => response(read(input)?),
+            "load" => {
+                let Steps { steps } = read(input)?;
+                Ok(Self::Load(steps))
+            }
             other => Ok(Self::Undriven(format!("no driver for kind {other}"))),
         }
     }

@@ -97,6 +97,7 @@ fn is_origins(reply: &Message, seen: &Observed<'_>) -> bool {
         | Input::Raw { .. }
         | Input::Tls(_)
         | Input::Dns { .. }
+        | Input::Load(_)
         | Input::Undriven(_) => false,
     }
 }

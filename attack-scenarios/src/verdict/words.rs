@@ -25,7 +25,7 @@ pub(super) fn holds(word: &str, seen: &Observed<'_>) -> Option<bool> {
 }
 
 /// Predicate, operator and argument.
-fn split(word: &str) -> (&str, &str, &str) {
+pub(crate) fn split(word: &str) -> (&str, &str, &str) {
     let end = word.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'));
     let Some(end) = end else { return (word, "", "") };
     let (name, tail) = word.split_at(end);
@@ -251,6 +251,7 @@ pub(super) fn accepts(word: &str, outcome: Outcome, seen: &Observed<'_>) -> bool
                         | Input::Tls(_)
                         | Input::Dns { .. }
                         | Input::Response(_)
+                        | Input::Load(_)
                         | Input::Undriven(_) => 0,
                     };
                     status == 0 || seen.closed && seen.replies.len() < sent

@@ -2,13 +2,15 @@
 //!
 //! [`namespace`] gives the test a network in which every address is its own; [`dns`], [`origin`] and
 //! [`packets`] are what lives there and what watches; [`client`] speaks to the proxy, [`proxy`] starts
-//! it. Threads block and nothing is asynchronous: a test reads from top to bottom. No code of egret's
+//! it; [`crowd`] is many clients at once, [`meter`] a few that are well-behaved and timed. Threads block and nothing is asynchronous: a test reads from top to bottom. No code of egret's
 //! own is used, so that the judge and the judged cannot share a mistake.
 
 pub mod client;
+pub mod crowd;
 pub mod dns;
 pub mod hello;
 pub mod http1;
+pub mod meter;
 pub mod namespace;
 pub mod origin;
 pub mod packets;

@@ -8,14 +8,18 @@
 //! started, in `main` of a test without the standard harness; the kernel refuses it later.
 
 use std::{
+    ffi::CString,
     fs, io,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use rustix::{
     io::Errno,
-    mount::{MountPropagationFlags, mount_bind, mount_change},
+    mount::{
+        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
+    },
     process::{getegid, geteuid},
     thread::UnshareFlags,
 };
@@ -109,6 +113,42 @@ impl Entered {
             self.directory.join("hosts"),
             format!("127.0.0.1 localhost\n::1 localhost\n{hosts_extra}\n"),
         )
+    }
+
+    /// Makes packets to an address vanish without a word, until the value is dropped: who speaks
+    /// from there has gone, as far as the other side can tell.
+    pub fn swallow(&self, address: Ipv4Addr) -> io::Result<Swallowed> {
+        netlink::swallow(address)?;
+        Ok(Swallowed(address))
+    }
+
+    /// Makes a folder a volume of its own that holds so many bytes, until the value is dropped.
+    pub fn small_volume(&self, folder: &Path, bytes: u64) -> io::Result<SmallVolume> {
+        let size = CString::new(format!("size={bytes}"))?;
+        mount("tmpfs", folder, "tmpfs", MountFlags::empty(), Some(&*size))?;
+        Ok(SmallVolume(folder.to_owned()))
+    }
+}
+
+/// An address to which nothing gets through.
+#[derive(Debug)]
+pub struct Swallowed(Ipv4Addr);
+
+impl Drop for Swallowed {
+    fn drop(&mut self) {
+        // It ends with the namespace at the latest.
+        let _ = netlink::release(self.0);
+    }
+}
+
+/// A volume that is soon full.
+#[derive(Debug)]
+pub struct SmallVolume(PathBuf);
+
+impl Drop for SmallVolume {
+    fn drop(&mut self) {
+        // It ends with the namespace at the latest.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
     }
 }
 

@@ -16,9 +16,13 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-pub use self::plan::{Answer, Identity, Plan, Respond, Service, Step};
+pub use self::{
+    hole::BlackHole,
+    plan::{Answer, Identity, Plan, Respond, Service, Step, Toxic},
+};
 use crate::{hello::Hello, http1};
 
+mod hole;
 mod plan;
 mod serve;
 
@@ -172,6 +176,14 @@ impl Origin {
         }
     }
 
+    fn forget(&self, ended: &Connection) {
+        let mut shared = self.shared();
+        let known = &mut shared.connections;
+        if let Some(at) = known.iter().position(|one| Arc::ptr_eq(&one.log, &ended.log)) {
+            known.swap_remove(at);
+        }
+    }
+
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -195,9 +207,13 @@ impl Origin {
                 reset(&stream);
                 continue;
             }
+            let origin = self.clone();
             thread::spawn(move || {
                 serve::connection(&plan, &connection);
                 connection.log().ended = true;
+                if plan.forgets {
+                    origin.forget(&connection);
+                }
             });
         }
     }
@@ -212,12 +228,18 @@ fn reset(stream: &TcpStream) {
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    listen_with(address, 4096)
+}
+
+fn listen_with(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
+    // So that one address of a port may behave otherwise: the most specific listener is served.
+    socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
-    socket.listen(512)?;
+    socket.listen(backlog)?;
     Ok(socket.into())
 }

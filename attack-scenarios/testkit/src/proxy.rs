@@ -42,6 +42,8 @@ pub struct Usage {
     pub resident: u64,
     /// Time on the processors.
     pub cpu: Duration,
+    /// Open descriptors.
+    pub descriptors: usize,
 }
 
 /// A proxy that did not come up.
@@ -173,6 +175,8 @@ impl Proxy {
             if fields.get(2) == Some(&u64::from(self.pid())) && fields.len() > 21 {
                 usage.cpu += Duration::from_millis((fields[11] + fields[12]) * 10);
                 usage.resident += fields[21] * 4096;
+                usage.descriptors +=
+                    fs::read_dir(entry.path().join("fd")).map_or(0, Iterator::count);
             }
         }
         usage

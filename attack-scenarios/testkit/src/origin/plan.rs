@@ -24,6 +24,11 @@ pub struct Plan {
     pub early: bool,
     /// Ports that speak something else than HTTP.
     pub services: BTreeMap<u16, Service>,
+    /// Addresses whose answers travel badly.
+    pub toxics: BTreeMap<IpAddr, Toxic>,
+    /// Keeps no log: neither bytes nor connections that have ended. For floods, which would fill
+    /// the memory and the descriptors of the test.
+    pub forgets: bool,
 }
 
 impl Plan {
@@ -41,6 +46,8 @@ impl Plan {
             hang: Vec::new(),
             early: false,
             services: BTreeMap::new(),
+            toxics: BTreeMap::new(),
+            forgets: false,
         }
     }
 
@@ -132,4 +139,21 @@ pub enum Service {
     Banner(Vec<u8>),
     /// Reads everything and says nothing.
     Sink,
+}
+
+/// What befalls the bytes that an origin sends, as a bad network would have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Toxic {
+    /// Lets so many bytes pass in a second.
+    Bandwidth(usize),
+    /// Holds every write back for this long.
+    Latency(Duration),
+    /// Passes bytes in pieces of a size, with a pause after each.
+    Slices(usize, Duration),
+    /// Ends the connection in good order after so many bytes.
+    LimitData(usize),
+    /// Resets the connection after so many bytes.
+    ResetAfter(usize),
+    /// Ends the connection this much later than the origin does.
+    SlowClose(Duration),
 }

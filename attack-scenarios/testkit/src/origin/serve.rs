@@ -10,22 +10,33 @@ use std::{
 
 use rustls::{ServerConnection, StreamOwned};
 
-use super::{Answer, Connection, Identity, Plan, Service, Step, reset};
+use super::{Answer, Connection, Identity, Plan, Service, Step, Toxic, reset};
 use crate::http1;
 
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
 /// After a scripted answer: time enough for a wrong reuse to show.
 const LINGER: Duration = Duration::from_millis(600);
+/// Between the last byte and a reset.
+const BEFORE_RESET: Duration = Duration::from_millis(100);
 
 /// Serves a connection as planned. Faults end it, and the log says what came until then.
 pub(super) fn connection(plan: &Plan, connection: &Connection) {
     let _ = serve(plan, connection);
+    if let Some(Toxic::SlowClose(late)) = plan.toxics.get(&connection.to.ip()) {
+        thread::sleep(*late);
+    }
     let _ = connection.socket.shutdown(Shutdown::Both);
 }
 
 fn serve(plan: &Plan, connection: &Connection) -> io::Result<()> {
-    let mut tee = Tee { connection: connection.clone(), again: Vec::new() };
+    let mut tee = Tee {
+        connection: connection.clone(),
+        again: Vec::new(),
+        forgets: plan.forgets,
+        toxic: plan.toxics.get(&connection.to.ip()).copied(),
+        passed: 0,
+    };
     connection.socket.set_read_timeout(Some(IDLE))?;
     if plan.hang.contains(&connection.to.ip()) {
         return sink(&mut tee);
@@ -107,6 +118,10 @@ fn http(
                 return Ok(());
             }
         }
+        if plan.forgets && answered == messages.len() {
+            plain.clear();
+            answered = 0;
+        }
         let waiting = messages.last().filter(|message| !message.complete);
         if waiting.is_some_and(|message| !message.values("expect").is_empty())
             && !continued
@@ -181,6 +196,10 @@ fn sink(stream: &mut Tee) -> io::Result<()> {
 struct Tee {
     connection: Connection,
     again: Vec<u8>,
+    forgets: bool,
+    toxic: Option<Toxic>,
+    /// Bytes written until now.
+    passed: usize,
 }
 
 impl Read for Tee {
@@ -193,7 +212,9 @@ impl Read for Tee {
         }
         let mut socket: &TcpStream = &self.connection.socket;
         let length = socket.read(buffer)?;
-        self.connection.log().wire.extend(&buffer[..length]);
+        if !self.forgets {
+            self.connection.log().wire.extend(&buffer[..length]);
+        }
         Ok(length)
     }
 }
@@ -201,7 +222,34 @@ impl Read for Tee {
 impl Write for Tee {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut socket: &TcpStream = &self.connection.socket;
-        socket.write(bytes)
+        let (most, pause) = match self.toxic {
+            None | Some(Toxic::SlowClose(_)) => (bytes.len(), Duration::ZERO),
+            Some(Toxic::Bandwidth(rate)) => {
+                let piece = (rate / 20).clamp(1, bytes.len().max(1));
+                (piece, Duration::from_secs_f64(piece as f64 / rate.max(1) as f64))
+            }
+            Some(Toxic::Latency(time)) => {
+                thread::sleep(time);
+                (bytes.len(), Duration::ZERO)
+            }
+            Some(Toxic::Slices(size, pause)) => (size.clamp(1, bytes.len().max(1)), pause),
+            Some(Toxic::LimitData(limit) | Toxic::ResetAfter(limit)) => {
+                let left = limit.saturating_sub(self.passed);
+                if left == 0 {
+                    if matches!(self.toxic, Some(Toxic::ResetAfter(_))) {
+                        // What was sent before must have a chance to arrive.
+                        thread::sleep(BEFORE_RESET);
+                        reset(socket);
+                    }
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                (left.min(bytes.len()), Duration::ZERO)
+            }
+        };
+        let length = socket.write(&bytes[..most])?;
+        self.passed += length;
+        thread::sleep(pause);
+        Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {
