@@ -23,8 +23,8 @@ mod tuning;
 mod volume;
 mod words;
 
-pub use self::tuning::{Tuning, WORKERS, Worker};
 pub(crate) use self::ground::Ground;
+pub use self::tuning::{Tuning, WORKERS, Worker};
 
 /// Plays one case; returns the verdict, and what was scaled down.
 pub(crate) fn run(

@@ -48,6 +48,9 @@ pub struct Row {
     pub verdict: String,
     /// Why; empty for a pass.
     pub why: String,
+    /// What else there is to say, such as the scale of a load case.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
     /// How long it took.
     pub ms: u64,
 }
@@ -66,8 +69,10 @@ impl Row {
 
 impl std::fmt::Display for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { id, family, kind: _, policy, channel, severity, verdict, why, ms: _ } = self;
-        write!(f, "{verdict} {id} [{family}, {severity}] {policy} {channel}: {why}")
+        let Self { id, family, kind: _, policy, channel, severity, verdict, why, note, ms: _ } =
+            self;
+        write!(f, "{verdict} {id} [{family}, {severity}] {policy} {channel}: {why}")?;
+        if note.is_empty() { Ok(()) } else { write!(f, " ({note})") }
     }
 }
 
@@ -145,6 +150,7 @@ fn play(
         severity: case.severity.to_string(),
         verdict,
         why,
+        note: cell.take_note(),
         ms: u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX),
     }
 }

@@ -142,9 +142,8 @@ pub(super) fn disk_full(stage: &mut Stage<'_>, seen: &mut Measured) -> io::Resul
     stage.proxy.wait(Duration::from_secs(10));
     let volume = stage.ground.entered.small_volume(&folder, VOLUME)?;
     stage.restart().map_err(io::Error::other)?;
-    let ok = |reply: io::Result<egret_testkit::http1::Message>| {
-        reply.map_or(0, |reply| reply.status())
-    };
+    let ok =
+        |reply: io::Result<egret_testkit::http1::Message>| reply.map_or(0, |reply| reply.status());
     let before = ok(stage.client().get(HEALTHY));
     let filler = folder.join("filler");
     let filled = fs::write(&filler, vec![0; VOLUME as usize * 2]);

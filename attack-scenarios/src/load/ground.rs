@@ -256,8 +256,7 @@ pub(crate) fn get(url: &str, worker: Option<&Worker>) -> Vec<u8> {
 /// A head in absolute form, with a worker's proof and more lines, each ended by CRLF.
 pub(crate) fn head(method: &str, url: &str, worker: Option<&Worker>, lines: &str) -> Vec<u8> {
     let host = url.split('/').nth(2).unwrap_or(url);
-    let proof =
-        worker.map(|worker| format!("Proxy-Authorization: Basic {}\r\n", worker.basic));
+    let proof = worker.map(|worker| format!("Proxy-Authorization: Basic {}\r\n", worker.basic));
     let proof = proof.unwrap_or_default();
     format!("{method} {url} HTTP/1.1\r\nHost: {host}\r\n{proof}{lines}\r\n").into_bytes()
 }

@@ -206,8 +206,7 @@ pub(super) fn early_end(stage: &Stage<'_>, seen: &mut Measured) -> io::Result<()
         let begin = Instant::now();
         // Well before the limit on the attempt itself.
         let limit = stage.tuning.connect_timeout / 2;
-        let gone =
-            super::holds_within(limit, || stage.usage().descriptors <= before + CLIENTS / 4);
+        let gone = super::holds_within(limit, || stage.usage().descriptors <= before + CLIENTS / 4);
         let evidence = format!(
             "{how}: {} descriptors before, {} after {:.1?}",
             before,

@@ -91,10 +91,8 @@ impl Tuning {
             self.drain_timeout.as_millis(),
         );
         for Worker { id, token_sha256, .. } in self.workers {
-            let _ = write!(
-                text,
-                "\n[[worker]]\nid = \"{id}\"\ntoken_sha256 = \"{token_sha256}\"\n"
-            );
+            let _ =
+                write!(text, "\n[[worker]]\nid = \"{id}\"\ntoken_sha256 = \"{token_sha256}\"\n");
         }
         text
     }

@@ -34,7 +34,8 @@ pub(super) fn churn(stage: &Stage<'_>, asked: usize, seen: &mut Measured) -> io:
 /// Uses so many tunnels from eight threads; returns how many failed.
 fn tunnels(stage: &Stage<'_>, count: usize) -> io::Result<usize> {
     let failed: io::Result<Vec<usize>> = thread::scope(|scope| {
-        let lane = |_| scope.spawn(|| (0..count / 8).filter(|_| OpenTunnel::new(stage).is_err()).count());
+        let lane =
+            |_| scope.spawn(|| (0..count / 8).filter(|_| OpenTunnel::new(stage).is_err()).count());
         let lanes: Vec<_> = (0..8).map(lane).collect();
         let panicked = |_| io::Error::other("a client of the test panicked");
         lanes.into_iter().map(|lane| lane.join().map_err(panicked)).collect()

@@ -33,7 +33,8 @@ pub(super) fn judge(case: &Case, tuning: &Tuning, seen: &Measured) -> Verdict {
         let (success, failures) = (healthy.attacked.success(), &healthy.attacked.failures);
         if success < SERVED {
             let first = failures.first().map_or("", String::as_str);
-            broken.push(format!("healthy clients were served to {:.1}% ({first})", success * 100.0));
+            broken
+                .push(format!("healthy clients were served to {:.1}% ({first})", success * 100.0));
         }
     }
     if !broken.is_empty() {

@@ -3,10 +3,7 @@ use super::*;
 #[test]
 fn the_phrases_of_the_corpus_are_understood_with_their_figures() {
     let table = [
-        (
-            "open 2000 connections, 1 header byte every 5 s",
-            Attack::SlowHeads { connections: 2000 },
-        ),
+        ("open 2000 connections, 1 header byte every 5 s", Attack::SlowHeads { connections: 2000 }),
         (
             "POST with Content-Length 1 MB, 1 body byte every 10 s, x 500",
             Attack::SlowBodies { connections: 500 },
@@ -26,10 +23,7 @@ fn the_phrases_of_the_corpus_are_understood_with_their_figures() {
             Attack::Greedy { percent: 90, rate: 10 },
         ),
         ("1e6 distinct denied hosts", Attack::DistinctHosts { count: 1_000_000 }),
-        (
-            "ulimit -n 256; 500 connections",
-            Attack::Descriptors { limit: 256, connections: 500 },
-        ),
+        ("ulimit -n 256; 500 connections", Attack::Descriptors { limit: 256, connections: 500 }),
         ("log and audit volume full", Attack::DiskFull),
         ("SYN dropped by upstream", Attack::BlackHole),
         ("RST after 1 kB of 10 kB", Attack::ResetInside { after: 1000, of: 10_000 }),
