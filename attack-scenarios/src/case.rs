@@ -9,10 +9,14 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use self::input::{Input, Response, TlsInput};
+pub use self::{
+    config::Configured,
+    input::{Input, Response, TlsInput},
+};
 use egret_testkit::dns::{Zone, script::Addresses};
 
-mod input;
+pub mod config;
+pub(crate) mod input;
 #[cfg(test)]
 mod tests;
 
@@ -188,9 +192,11 @@ impl Case {
             why,
             _source: _,
         } = serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
-        let input = match setup {
-            Some(_) => Input::Undriven(format!("no driver for the setup of kind {kind}")),
-            None => Input::parse(&kind, input).map_err(malformed)?,
+        let setup = setup.filter(|setup| setup.as_object().is_none_or(|keys| !keys.is_empty()));
+        let input = match (kind.as_str(), setup) {
+            ("config", setup) => config::parse(input, setup).map_err(malformed)?,
+            (_, Some(_)) => Input::Undriven(format!("no driver for the setup of kind {kind}")),
+            (_, None) => Input::parse(&kind, input).map_err(malformed)?,
         };
         Ok(Self {
             id,

@@ -5,9 +5,7 @@
 //! connection is ended, so that nothing pooled carries over from one case to the next.
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::PathBuf,
+    io,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -15,9 +13,9 @@ use std::{
 
 use egret_testkit::{
     client::Client,
-    dns::{self, Dns, Entry, Zone, script::Addresses},
+    dns::{self, Dns, Entry, Zone},
     namespace::Entered,
-    origin::{Answer, Origin, Plan},
+    origin::{Answer, Origin, Plan, Step},
     packets::{PacketLog, Transport},
     pki::{Files, Pki},
     proxy::{NotStarted, Proxy},
@@ -29,9 +27,13 @@ use crate::{
     load::{self, Ground},
     observed::{Observed, Seen},
     play,
-    target::{Setup, Target},
+    target::Target,
     verdict::{self, Strictness, Verdict},
 };
+
+use self::running::{Running, Started};
+
+mod running;
 
 /// How cases are judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,16 +61,6 @@ pub struct Cell<'t> {
     target: &'t dyn Target,
     running: Option<Running>,
     note: String,
-}
-
-struct Running {
-    proxy: Proxy,
-    directory: PathBuf,
-    policy: Policy,
-    /// What it has been told about names, and may remember.
-    served: BTreeMap<String, Addresses>,
-    /// What it remembers is known to be wrong for the next case.
-    spent: bool,
 }
 
 /// A fault of the test's own surroundings, which must never read as a verdict.
@@ -136,7 +128,11 @@ impl<'t> Cell<'t> {
             self.note = note;
             return Ok(verdict);
         }
-        self.ready_for(case, policy)?;
+        if let Started::Refused(said) = self.ready_for(case, policy)? {
+            let mut seen = Observed::new(case, policy);
+            seen.not_started = Some(said);
+            return Ok(verdict::judge(&seen, options.strictness));
+        }
         self.origin.reset(self.plan_for(case));
         for port in ports(case) {
             self.origin.open(port)?;
@@ -164,12 +160,14 @@ impl<'t> Cell<'t> {
         }
         let running = self.running.as_mut().ok_or_else(gone)?;
         seen.alive = running.proxy.is_alive();
+        seen.printed = running.proxy.stdout() + &running.proxy.stderr();
         if seen.alive {
             let after = running.proxy.usage();
             seen.growth = after.resident.saturating_sub(before.resident);
             seen.cpu = after.cpu.saturating_sub(before.cpu);
         }
-        if options.check_records && self.target.records().is_some() {
+        let recorded = self.target.records().is_some() && seen.reached_elsewhere.is_none();
+        if options.check_records && recorded {
             return Ok(self.judge_with_records(&mut seen, records_before, options.strictness));
         }
         Ok(verdict::judge(&seen, options.strictness))
@@ -197,7 +195,7 @@ impl<'t> Cell<'t> {
 
     /// Why a case is not played at all.
     fn left_out(&self, case: &Case, channel: ChannelName) -> Option<Verdict> {
-        let has = |feature: &str| self.target.features().contains(&feature);
+        let has = |feature: &str| self.target.has(feature);
         let mut missing: Vec<&str> =
             case.requires.iter().map(String::as_str).filter(|word| !has(word)).collect();
         if channel == ChannelName::Mitm && !has("tls-intercept") && missing.is_empty() {
@@ -206,70 +204,34 @@ impl<'t> Cell<'t> {
         if names_via(case) && self.target.via().is_none() {
             missing.push("a name in Via");
         }
-        if let Input::Undriven(why) = &case.input
-            && missing.is_empty()
-        {
-            return Some(Verdict::Unchecked(why.clone()));
+        match &case.input {
+            Input::Undriven(why) if missing.is_empty() => {
+                return Some(Verdict::Unchecked(why.clone()));
+            }
+            Input::Config(configured)
+                if missing.is_empty() && !self.target.expresses(&configured.settings) =>
+            {
+                let why = "no driver that sets this proxy up in this way".to_owned();
+                return Some(Verdict::Unchecked(why));
+            }
+            Input::Connect { .. }
+            | Input::Absolute { .. }
+            | Input::Raw { .. }
+            | Input::Tls(_)
+            | Input::Dns { .. }
+            | Input::Response(_)
+            | Input::Load(_)
+            | Input::Config(_)
+            | Input::Undriven(_) => {}
         }
         (!missing.is_empty())
             .then(|| Verdict::NotApplicable(format!("requires {}", missing.join(", "))))
     }
 
-    /// Makes sure of a proxy with this policy whose memory cannot contradict the case.
-    fn ready_for(&mut self, case: &Case, policy: Policy) -> Result<(), Fault> {
-        let script = script(case);
-        let line = |pick: fn(&Entry) -> &Option<String>| {
-            script.iter().find_map(|entry| pick(entry).clone()).unwrap_or_default()
-        };
-        let resolv = line(|entry| &entry.resolv_conf);
-        let hosts = line(|entry| &entry.hosts_file);
-        let mut zone: BTreeMap<String, Addresses> =
-            Zone::corpus().iter().map(|(name, found)| (name.clone(), found.clone())).collect();
-        zone.extend(case.resolver.iter().map(|(name, found)| (name.clone(), found.clone())));
-
-        let remembers = self.target.caches_names();
-        let odd_names = matches!(case.input, Input::Dns { .. }) && remembers
-            || !resolv.is_empty()
-            || !hosts.is_empty();
-        let usable = self.running.as_mut().is_some_and(|running| {
-            let stale = zone
-                .iter()
-                .any(|(name, now)| running.served.get(name).is_some_and(|before| before != now));
-            running.policy == policy
-                && !running.spent
-                && !(remembers && stale)
-                && running.proxy.is_alive()
-        });
-        if !usable || odd_names {
-            self.start(policy, &resolv, &hosts)?;
-        }
-        let running = self.running.as_mut().ok_or_else(gone)?;
-        running.served.extend(zone);
-        running.spent = odd_names;
-        self.dns.reset(case.resolver.clone(), script.to_vec());
-        Ok(())
-    }
-
-    fn start(&mut self, policy: Policy, resolv: &str, hosts: &str) -> Result<(), Fault> {
-        self.running = None;
-        self.entered.name_files(resolv, hosts)?;
-        let directory = self.entered.directory().join("proxy");
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir(&directory)?;
-        let certificates = &self.certificates;
-        let setup = Setup { directory: &directory, policy, certificates };
-        let command = self.target.command(&setup)?;
-        let proxy = Proxy::start(command, self.target.ready(), Duration::from_secs(15))
-            .map_err(Fault::Proxy)?;
-        self.running =
-            Some(Running { proxy, directory, policy, served: BTreeMap::new(), spent: false });
-        Ok(())
-    }
-
     fn plan_for(&self, case: &Case) -> Plan {
         let mut plan = self.plan.clone();
         if let Input::Response(response) = &case.input {
-            plan.answer = Answer::Script(Arc::clone(&response.steps));
+            plan.answer = Answer::Script(self.forged(case, &response.steps));
         }
         let refused = script(case).iter().filter_map(|entry| entry.upstream.as_deref());
         plan.refuse = refused.filter_map(|text| text.split_once(':')?.1.parse().ok()).collect();
@@ -278,6 +240,20 @@ impl<'t> Cell<'t> {
             .iter()
             .any(|word| word.starts_with("upstream_conn_not_reused_with_unread_body"));
         plan
+    }
+
+    /// The answer of the origin; where the case is about forged verdicts, with lines that would
+    /// pass for one of this very proxy.
+    fn forged(&self, case: &Case, steps: &Arc<[Step]>) -> Arc<[Step]> {
+        let asked = case.must.iter().any(|word| word == FORGEABLE);
+        let mut steps = steps.to_vec();
+        if let Some(Step::Send(bytes)) = steps.first_mut().filter(|_| asked) {
+            let lines: String =
+                self.target.forgeries().iter().map(|line| format!("{line}\r\n")).collect();
+            let end = bytes.windows(2).position(|pair| pair == b"\r\n").map_or(0, |at| at + 2);
+            bytes.splice(end..end, lines.into_bytes());
+        }
+        steps.into()
     }
 
     /// Adds whom the proxy dialled since the last call.
@@ -325,6 +301,21 @@ impl<'t> Cell<'t> {
         }
     }
 
+    /// Returns the running proxy as it is seen from outside.
+    pub(crate) fn proxy(&self) -> io::Result<&Proxy> {
+        self.running.as_ref().map(|running| &running.proxy).ok_or_else(gone)
+    }
+
+    /// Returns for how long the proxy keeps a tunnel in which nothing moves.
+    pub(crate) fn idle_timeout(&self) -> Option<Duration> {
+        self.target.idle_timeout()
+    }
+
+    /// Returns the lines with which an origin would forge a verdict of this proxy.
+    pub(crate) fn forgeries(&self) -> Vec<String> {
+        self.target.forgeries().into_iter().map(str::to_owned).collect()
+    }
+
     fn usage(&self) -> egret_testkit::proxy::Usage {
         self.running.as_ref().map(|running| running.proxy.usage()).unwrap_or_default()
     }
@@ -350,6 +341,7 @@ fn script(case: &Case) -> &[Entry] {
         | Input::Tls(_)
         | Input::Response(_)
         | Input::Load(_)
+        | Input::Config(_)
         | Input::Undriven(_) => &[],
     }
 }
@@ -370,6 +362,7 @@ fn names_via(case: &Case) -> bool {
         | Input::Dns { .. }
         | Input::Response(_)
         | Input::Load(_)
+        | Input::Config(_)
         | Input::Undriven(_) => false,
     }
 }
@@ -384,6 +377,7 @@ fn ports(case: &Case) -> Vec<u16> {
         | Input::Dns { .. }
         | Input::Response(_)
         | Input::Load(_)
+        | Input::Config(_)
         | Input::Undriven(_) => return Vec::new(),
     };
     let after_colons = text.split(':').skip(1);
@@ -394,6 +388,9 @@ fn ports(case: &Case) -> Vec<u16> {
         })
         .collect()
 }
+
+/// The condition that an origin cannot forge a verdict of the proxy.
+const FORGEABLE: &str = "proxy_verdict_header_not_forgeable";
 
 /// Names that some proxies look up about themselves when they start.
 const OWN_NAMES: [&str; 2] = ["1.0.0.127.in-addr.arpa", "localhost"];

@@ -48,6 +48,19 @@ pub struct Observed<'a> {
     pub alive: bool,
     /// After a fault was ended: whether a request is served again.
     pub recovered: Option<bool>,
+    /// The proxy would not start with what the case sets up, and what it said.
+    pub not_started: Option<String>,
+    /// Why a part of the case could not be played after all.
+    pub unplayed: Option<String>,
+    /// The descriptors of the exchange were given back while the client still held its end, within
+    /// the time for which the proxy keeps what is idle; `None` where nobody looked.
+    pub released: Option<bool>,
+    /// The proxy accepted on an address that is not loopback; `None` where nobody looked.
+    pub reached_elsewhere: Option<bool>,
+    /// What it printed since it was started.
+    pub printed: String,
+    /// Lines that the origin sent to pass for the proxy's own verdict.
+    pub forgeries: Vec<String>,
     /// By how much its memory grew.
     pub growth: u64,
     /// The processor time it took.
@@ -145,6 +158,12 @@ impl<'a> Observed<'a> {
             records: None,
             alive: true,
             recovered: None,
+            not_started: None,
+            unplayed: None,
+            released: None,
+            reached_elsewhere: None,
+            printed: String::new(),
+            forgeries: Vec::new(),
             growth: 0,
             cpu: Duration::ZERO,
             elapsed: Duration::ZERO,
@@ -168,6 +187,9 @@ impl<'a> Observed<'a> {
 
     /// Returns what it amounts to.
     pub fn outcome(&self) -> Outcome {
+        if self.not_started.is_some() {
+            return Outcome::NotStarted;
+        }
         if self.silent {
             return Outcome::Silent;
         }
@@ -202,7 +224,7 @@ impl<'a> Observed<'a> {
 
     fn judges_the_last(&self) -> bool {
         match &self.case.input {
-            Input::Dns { .. } => true,
+            Input::Dns { .. } | Input::Config(_) => true,
             Input::Raw { several, .. } => *several || self.pipelined_denial(),
             Input::Connect { .. }
             | Input::Absolute { .. }
@@ -230,6 +252,8 @@ pub enum Outcome {
     Deny(u16),
     /// No answer at all.
     Silent,
+    /// The proxy would not start.
+    NotStarted,
 }
 
 impl Outcome {
@@ -238,7 +262,7 @@ impl Outcome {
         match self {
             Self::Allow(status) | Self::Deny(status) => status,
             Self::Refused400 => 400,
-            Self::Silent => 0,
+            Self::Silent | Self::NotStarted => 0,
         }
     }
 
@@ -256,6 +280,7 @@ impl std::fmt::Display for Outcome {
             Self::Deny(0) => f.write_str("deny without a reply"),
             Self::Deny(status) => write!(f, "deny {status}"),
             Self::Silent => f.write_str("silent"),
+            Self::NotStarted => f.write_str("refused to start"),
         }
     }
 }

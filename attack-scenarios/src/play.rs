@@ -18,6 +18,8 @@ use crate::{
     observed::{Observed, TunnelEnd},
 };
 
+mod config;
+
 /// Stands in raw cases for the name that the proxy writes in `Via`.
 pub(crate) const VIA_PLACEHOLDER: &[u8] = b"PROXY_VIA_NAME";
 
@@ -40,6 +42,7 @@ pub(crate) fn play(
         Input::Dns { requests, .. } => names(cell, requests, seen),
         Input::Response(response) => answered(cell, response, channel, seen),
         Input::Load(_) => Err(io::Error::other("load cases have a proxy of their own")),
+        Input::Config(configured) => config::play(cell, configured, seen),
         Input::Undriven(why) => Err(io::Error::other(format!("played in spite of: {why}"))),
     }
 }
@@ -77,7 +80,11 @@ fn raw(
             channel
         }
     };
+    let descriptors = cell.proxy()?.descriptors();
     exchange(&mut channel, &segments, seen);
+    if seen.case.must.iter().any(|word| word.starts_with("fd_released_within")) {
+        seen.released = released(cell, descriptors)?;
+    }
     let only = if let [only] = &segments[..] { only.bytes.as_slice() } else { &[] };
     let tunnelled = only.starts_with(b"CONNECT ")
         && http1::head_end(only, 0).is_some_and(|end| end < only.len());
@@ -117,6 +124,7 @@ fn answered(
         let request = [head(&target), body].concat();
         exchange(&mut channel, &[Segment::now(&request)], seen);
     }
+    seen.forgeries = cell.forgeries();
     // A second request shows whether the poisoned connection is used again.
     if !response.with_body && seen.case.must.iter().any(|w| w == "upstream_conn_not_reused") {
         let mut second = Observed::new(seen.case, seen.policy);
@@ -355,6 +363,20 @@ fn note_tunnel(tunnel: &Tunnel, seen: &mut Observed<'_>) {
     seen.raw.extend(&tunnel.raw);
     seen.sent.extend(&tunnel.sent);
     (seen.closed, seen.silent) = (tunnel.closed, tunnel.silent);
+}
+
+/// Whether the proxy comes back to some number of descriptors while the client keeps its end open,
+/// in the time for which it keeps what is idle and a little more.
+fn released(cell: &Cell<'_>, descriptors: usize) -> io::Result<Option<bool>> {
+    let Some(idle) = cell.idle_timeout() else { return Ok(None) };
+    let deadline = Instant::now() + idle + Duration::from_secs(2);
+    while cell.proxy()?.descriptors() > descriptors {
+        if Instant::now() > deadline {
+            return Ok(Some(false));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(Some(true))
 }
 
 fn origin_has_bytes(cell: &Cell<'_>) -> bool {

@@ -115,6 +115,9 @@ pub fn judge(seen: &Observed<'_>, strictness: Strictness) -> Verdict {
     if !unseen.is_empty() {
         return Verdict::Unchecked(format!("not observable here: {}", unseen.join(", ")));
     }
+    if let Some(why) = &seen.unplayed {
+        return Verdict::Unchecked(why.clone());
+    }
     soft.map_or(Verdict::Pass, Verdict::Soft)
 }
 
@@ -144,6 +147,9 @@ fn implicit(seen: &Observed<'_>, outcome: Outcome) -> Vec<String> {
 
 /// Whether the default policy lets a name be looked up: an allowed host, or where its alias leads.
 fn may_be_asked(name: &str, case: &Case) -> bool {
+    if let Input::Config(configured) = &case.input {
+        return configured.settings.covers(name);
+    }
     if name == "api.example.com" || name.ends_with(".example.org") {
         return true;
     }
@@ -155,6 +161,7 @@ fn may_be_asked(name: &str, case: &Case) -> bool {
         | Input::Tls(_)
         | Input::Response(_)
         | Input::Load(_)
+        | Input::Config(_)
         | Input::Undriven(_) => &[],
     };
     let scripted = script.iter().flat_map(|entry| &entry.answers).map(|record| &record.data);
@@ -187,7 +194,9 @@ fn is_expected(seen: &Observed<'_>, outcome: Outcome) -> bool {
 fn alternative(seen: &Observed<'_>, outcome: Outcome, strictness: Strictness) -> Option<String> {
     let case = seen.case;
     if let Some(word) = case.also_ok.iter().find(|word| words::accepts(word, outcome, seen)) {
-        return Some(format!("{outcome}, accepted as {word}"));
+        let why = seen.not_started.as_deref().and_then(first_error);
+        let why = why.map(|line| format!(" ({line})")).unwrap_or_default();
+        return Some(format!("{outcome}{why}, accepted as {word}"));
     }
     if case.expected == Expected::Deny && outcome == Outcome::Refused400 {
         return Some("400 where a refusal was expected".to_owned());
@@ -201,6 +210,11 @@ fn alternative(seen: &Observed<'_>, outcome: Outcome, strictness: Strictness) ->
     let harmless = refused && !forwarded && case.expected != Expected::Allow;
     (harmless && strictness == Strictness::Usual)
         .then(|| format!("{outcome}, {} expected; nothing forwarded", case.expected))
+}
+
+/// The line of an output that says what is wrong.
+fn first_error(said: &str) -> Option<&str> {
+    said.lines().find(|line| line.contains("error")).or_else(|| said.lines().next())
 }
 
 fn listed(before: &str, words: &[String]) -> String {

@@ -10,11 +10,13 @@ use std::{
     process::{Command, ExitCode},
     sync::OnceLock,
     thread,
+    time::Duration,
 };
 
 use egret_attack::{
-    case,
+    case::{self, config::Settings},
     cell::Options,
+    load::Tuning,
     suite::{self, Cells, Row},
     target::{Setup, Target},
 };
@@ -179,9 +181,21 @@ fn report(rows: &[Row]) -> String {
 struct Naive;
 
 impl Target for Naive {
-    fn features(&self) -> &[&'static str] {
+    fn has(&self, feature: &str) -> bool {
         // It checks no SNI; that it claims to makes the cases about it apply.
-        &["sni-check"]
+        feature == "sni-check"
+    }
+
+    fn expresses(&self, _settings: &Settings) -> bool {
+        false
+    }
+
+    fn forgeries(&self) -> Vec<&str> {
+        vec!["X-Naive-Verdict: allowed"]
+    }
+
+    fn idle_timeout(&self) -> Option<Duration> {
+        None
     }
 
     fn via(&self) -> Option<&str> {
@@ -196,6 +210,10 @@ impl Target for Naive {
         let mut command = Command::new(env::current_exe()?);
         command.env(PROXY, "1");
         Ok(command)
+    }
+
+    fn tuned(&self, _setup: &Setup<'_>, _tuning: &Tuning) -> io::Result<Option<Command>> {
+        Ok(None)
     }
 
     fn ready(&self) -> Ready {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::decode;
+use super::{Configured, decode};
 use egret_testkit::{
     client::{Segment, Wait},
     dns::Entry,
@@ -50,6 +50,8 @@ pub enum Input {
     Response(Box<Response>),
     /// Steps in words, which [`crate::load`] understands or reports as unchecked.
     Load(Vec<String>),
+    /// A proxy that is set up otherwise.
+    Config(Box<Configured>),
     /// Nothing that can be played here, and why.
     Undriven(String),
 }
@@ -210,12 +212,42 @@ impl Input {
                 let Steps { steps } = read(input)?;
                 Ok(Self::Load(steps))
             }
+            "cred" => Ok(steps_of_a_worker(input)),
             other => Ok(Self::Undriven(format!("no driver for kind {other}"))),
         }
     }
 }
 
-fn read<T: for<'a> Deserialize<'a>>(value: Value) -> Result<T, String> {
+/// Cases of kind `cred` that a worker can play without any credential.
+fn steps_of_a_worker(input: Value) -> Input {
+    let steps: Vec<&str> =
+        input["steps"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let byte = |word: &str| match word {
+        "newline" | "LF" => Some(b'\n'),
+        "CR" => Some(b'\r'),
+        "NUL" => Some(0),
+        "TAB" => Some(b'\t'),
+        "ESC" | "escape" => Some(0x1b),
+        _ => None,
+    };
+    let forged = || {
+        let [step] = steps[..] else { return None };
+        let odd = step.strip_prefix("worker: TLS SNI with ")?.strip_suffix(" bytes")?;
+        let name = [b"api.example.com", &[byte(odd)?][..], FORGED_LINE.as_bytes()].concat();
+        let sni_hex = name.iter().map(|byte| format!("{byte:02x}")).collect();
+        let connect = "api.example.com:443".to_owned();
+        Some(TlsInput { connect, sni_hex: Some(sni_hex), ..TlsInput::default() })
+    };
+    match forged() {
+        Some(tls) => Input::Tls(Box::new(tls)),
+        None => Input::Undriven("no driver for kind cred".to_owned()),
+    }
+}
+
+/// What a worker would have stand in a log as a line of its own.
+pub(crate) const FORGED_LINE: &str = r#"{"event":"decision","verdict":"forged"}"#;
+
+pub(super) fn read<T: for<'a> Deserialize<'a>>(value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|error| error.to_string())
 }
 

@@ -98,7 +98,7 @@ pub(super) fn flood(stage: &Stage<'_>, asked: usize, seen: &mut Measured) -> io:
 
 /// How many records of denials were written, against the limit on them where there is one.
 fn log_rate(stage: &Stage<'_>, before: usize, seen: &mut Measured) {
-    if !stage.ground.target.features().contains(&"denial-limit") {
+    if !stage.ground.target.has("denial-limit") {
         seen.unseen.insert("log_rate_bounded", "no limit on recorded denials");
         return;
     }

@@ -167,10 +167,10 @@ pub(super) fn disk_full(stage: &mut Stage<'_>, seen: &mut Measured) -> io::Resul
     let mut recorded = 0;
     super::holds_within(Duration::from_secs(5), || {
         recorded = stage.records().iter().filter(|record| allows(record)).count();
-        recorded >= served + 1
+        recorded > served
     });
     let respected = statuses.ends_with(&[503; 5]) && served + refused == statuses.len();
-    let complete = recorded >= served + 1;
+    let complete = recorded > served;
     seen.notes.push(format!("{served} served, {refused} refused in {took:.1?}"));
     seen.claim("volume_was_full", before == 200 && filled.is_err(), format!("{before}"));
     seen.claim(

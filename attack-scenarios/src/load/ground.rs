@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     audit::{self, Record},
-    case::Policy,
+    case::{Policy, config::Settings},
     cell::Fault,
     target::{Setup, Target},
 };
@@ -71,7 +71,13 @@ impl<'g> Ground<'g> {
     }
 
     fn start(&self, directory: &Path, tuning: &Tuning) -> Result<Option<Proxy>, Fault> {
-        let setup = Setup { directory, policy: Policy::Default, certificates: self.certificates };
+        let settings = Settings::default();
+        let setup = Setup {
+            directory,
+            policy: Policy::Default,
+            settings: &settings,
+            certificates: self.certificates,
+        };
         let Some(mut command) = self.target.tuned(&setup, tuning)? else { return Ok(None) };
         if let Some(limit) = tuning.descriptors {
             command = with_descriptors(&command, limit);

@@ -97,11 +97,6 @@ impl Tuning {
         text
     }
 
-    /// Returns `[defaults]` as egret's policy has them.
-    pub fn policy(&self) -> String {
-        format!("\n[defaults]\nidle_timeout = \"{}ms\"\n", self.idle_timeout.as_millis())
-    }
-
     /// Returns the time that a condition names: `header_timeout`, `connect_timeout+1s`, `2000ms`.
     pub(crate) fn time(&self, text: &str) -> Option<Duration> {
         text.split('+').map(|term| self.term(term.trim())).sum()

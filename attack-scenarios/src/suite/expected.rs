@@ -141,6 +141,7 @@ mod tests {
             severity: "low".to_owned(),
             verdict: verdict.to_owned(),
             why: "because: of".to_owned(),
+            note: String::new(),
             ms: 1,
         }
     }

@@ -11,7 +11,7 @@ use egret_testkit::http1::Message;
 
 use crate::{
     audit::Record,
-    case::Input,
+    case::{Input, config::Mode},
     observed::{Observed, Outcome},
 };
 
@@ -46,8 +46,23 @@ pub(crate) fn faults(seen: &Observed<'_>, records: &[Record]) -> Vec<String> {
     }
     match seen.outcome() {
         Outcome::Allow(_) => {
-            let allows =
-                |record: &Record| record.is_decision() && record.text("verdict") == "allow";
+            let let_through: &[&str] = match &seen.case.input {
+                Input::Config(configured) if configured.settings.mode == Mode::Report => {
+                    &["allow", "would_deny"]
+                }
+                Input::Connect { .. }
+                | Input::Absolute { .. }
+                | Input::Raw { .. }
+                | Input::Tls(_)
+                | Input::Dns { .. }
+                | Input::Response(_)
+                | Input::Load(_)
+                | Input::Config(_)
+                | Input::Undriven(_) => &["allow"],
+            };
+            let allows = |record: &Record| {
+                record.is_decision() && let_through.contains(&record.text("verdict"))
+            };
             if !records.iter().any(allows) {
                 faults.push("records: let through without a decision that allows it".to_owned());
             }
@@ -61,7 +76,7 @@ pub(crate) fn faults(seen: &Observed<'_>, records: &[Record]) -> Vec<String> {
             }
         }
         // A status has been matched with its record above; nothing at all is judged elsewhere.
-        Outcome::Deny(_) | Outcome::Refused400 | Outcome::Silent => {}
+        Outcome::Deny(_) | Outcome::Refused400 | Outcome::Silent | Outcome::NotStarted => {}
     }
     faults
 }
@@ -98,6 +113,7 @@ fn is_origins(reply: &Message, seen: &Observed<'_>) -> bool {
         | Input::Tls(_)
         | Input::Dns { .. }
         | Input::Load(_)
+        | Input::Config(_)
         | Input::Undriven(_) => false,
     }
 }

@@ -8,7 +8,8 @@ use super::{address, parse_address};
 use egret_testkit::{dns::Kind, http1::Message};
 
 use crate::{
-    case::Input,
+    audit::Record,
+    case::{Input, input::FORGED_LINE},
     observed::{Observed, Outcome, Seen, TunnelEnd, contains, find},
 };
 
@@ -18,10 +19,30 @@ pub(super) fn holds(word: &str, seen: &Observed<'_>) -> Option<bool> {
     if let Some(held) = network(name, rest, seen) {
         return Some(held);
     }
+    if let Some(held) = own(name, rest, seen) {
+        return held;
+    }
     if let Some(held) = upstream(name, operator, rest, seen) {
         return held;
     }
+    if let Some(list) = word.strip_prefix("status in ") {
+        return status_in(list, seen);
+    }
     client(name, rest, seen)
+}
+
+/// `status in 401,403 or tls_alert`: the first status is one of these, or there was none.
+fn status_in(list: &str, seen: &Observed<'_>) -> Option<bool> {
+    let (list, alternative) =
+        list.split_once(" or ").map_or((list, None), |(list, word)| (list, Some(word)));
+    let listed: Vec<u16> =
+        list.split(',').map(|one| one.trim().parse().ok()).collect::<Option<_>>()?;
+    let status = seen.outcome().status();
+    Some(match alternative {
+        None => listed.contains(&status),
+        Some("tls_alert" | "reset" | "closed") => status == 0 || listed.contains(&status),
+        Some(_) => return None,
+    })
 }
 
 /// Predicate, operator and argument.
@@ -86,6 +107,40 @@ fn network(name: &str, rest: &str, seen: &Observed<'_>) -> Option<bool> {
             !seen.silent && seen.elapsed.as_millis() <= bound
         }
         "next_request_ok_after_resolver_returns" => seen.recovered?,
+        _ => return None,
+    })
+}
+
+/// What the proxy itself shows: process, log, records. The outer `None` is an unknown word, the
+/// inner one a condition at which nobody looked.
+fn own(name: &str, rest: &str, seen: &Observed<'_>) -> Option<Option<bool>> {
+    Some(match name {
+        "fd_released_within" if rest == "idle_timeout" => seen.released,
+        "proxy_verdict_header_not_forgeable" if seen.forgeries.is_empty() => None,
+        "proxy_verdict_header_not_forgeable" => {
+            Some(seen.forgeries.iter().all(|line| !contains(&seen.raw, line.as_bytes())))
+        }
+        "not_listening_on_public" => seen.reached_elsewhere.map(|reached| !reached),
+        "log_lines_well_formed" => {
+            let control = |line: &str| line.chars().any(|c| c.is_control() && c != '\t');
+            let forged = |line: &str| line.trim_start().starts_with(FORGED_LINE);
+            let printed = seen.printed.lines().all(|line| !control(line) && !forged(line));
+            // A record that is no JSON is a fault by itself, whether a case asks for it or not.
+            let recorded = seen.records.iter().flatten();
+            Some(printed && !recorded.into_iter().any(|r| r.text("verdict") == "forged"))
+        }
+        "audit_event" => {
+            let records = seen.records.as_ref()?;
+            let has = |record: &&Record| {
+                let fields = ["event", "verdict", "reason", "closed_by"];
+                rest.is_empty() && record.is_decision()
+                    || fields.iter().any(|field| {
+                        let value = record.text(field);
+                        value == rest || value.strip_prefix("egress.") == Some(rest)
+                    })
+            };
+            Some(records.iter().any(|record| has(&record)))
+        }
         _ => return None,
     })
 }
@@ -230,6 +285,7 @@ pub(super) fn accepts(word: &str, outcome: Outcome, seen: &Observed<'_>) -> bool
             "local-2xx" => seen.dials.is_empty(),
             other => other == "allow" || other.starts_with("allow-"),
         },
+        Outcome::NotStarted => word == "refuses-to-start",
         Outcome::Deny(_) | Outcome::Refused400 | Outcome::Silent => {
             let denied = matches!(outcome, Outcome::Deny(_));
             match word {
@@ -252,6 +308,7 @@ pub(super) fn accepts(word: &str, outcome: Outcome, seen: &Observed<'_>) -> bool
                         | Input::Dns { .. }
                         | Input::Response(_)
                         | Input::Load(_)
+                        | Input::Config(_)
                         | Input::Undriven(_) => 0,
                     };
                     status == 0 || seen.closed && seen.replies.len() < sent

@@ -6,9 +6,11 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Ipv6Addr, Shutdown, SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
+
+use socket2::{Domain, Socket, Type};
 
 pub use self::{
     channel::{Channel, Leaf},
@@ -42,6 +44,25 @@ impl Client {
         stream.set_write_timeout(Some(Duration::from_secs(2)))?;
         self.own.add(stream.local_addr()?);
         Ok(Channel::Plain(stream))
+    }
+
+    /// Whether the address accepts connections.
+    pub fn is_accepted(&self) -> io::Result<bool> {
+        let domain = Domain::for_address(self.proxy);
+        let socket = Socket::new(domain, Type::STREAM, None)?;
+        let any: SocketAddr = if self.proxy.is_ipv4() {
+            ([127, 0, 0, 1], 0).into()
+        } else {
+            (Ipv6Addr::LOCALHOST, 0).into()
+        };
+        // Bound first: what is refused has no address left to tell it by.
+        socket.bind(&any.into())?;
+        self.own.add(socket.local_addr()?.as_socket().unwrap_or(any));
+        match socket.connect_timeout(&self.proxy.into(), Duration::from_secs(3)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends one request and returns the final reply; an error when none came.

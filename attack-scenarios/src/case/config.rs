@@ -1,0 +1,216 @@
+//! Cases of kind `config`: how the proxy is set up, and what is then tried.
+//!
+//! The setup is read by its keys. A key that is nearly one of them is a slip of the operator that
+//! the case is about, and is written into the policy as it stands. Any other key, and any setup or
+//! step without a player, makes the case undriven, with the reason.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Input;
+
+/// What is set up, and what is then tried.
+#[derive(Debug, Clone)]
+pub struct Configured {
+    /// How the proxy is set up.
+    pub settings: Settings,
+    /// What is tried, in order.
+    pub attempts: Vec<Attempt>,
+}
+
+/// How a proxy is set up, in words that every proxy's adapter can translate.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Settings {
+    /// Who may be reached.
+    pub allow: Entries,
+    /// Who may not, in spite of it.
+    pub deny: Vec<String>,
+    /// Whether denials are carried out.
+    pub mode: Mode,
+    /// Keys that mean nothing, for where the allowlist stands.
+    pub unknown: BTreeMap<String, Value>,
+    /// The permissions of the policy file, where they are odd.
+    pub policy_mode: Option<u32>,
+    /// Whom the listener serves.
+    pub clients: Clients,
+    /// Where it listens.
+    pub listener: Listener,
+}
+
+/// An allowlist as an operator wrote it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Entries {
+    /// That of the default policy.
+    #[default]
+    Usual,
+    /// The key is there without a value, or is missing.
+    None,
+    /// These: `.name` is what is below a name, all else is a host.
+    List(Vec<String>),
+}
+
+/// Whether denials are carried out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// They are.
+    #[default]
+    Enforce,
+    /// They are recorded only.
+    Report,
+}
+
+/// Whom the listener serves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clients {
+    /// Everybody who reaches it.
+    #[default]
+    Anybody,
+    /// Who proves an identity.
+    Known,
+}
+
+/// Where the proxy listens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Listener {
+    /// On loopback.
+    #[default]
+    Loopback,
+    /// On every address of the machine too, where the proxy lets itself be opened so far.
+    Everywhere,
+    /// Where it listens when nobody says.
+    Unsaid,
+}
+
+/// One thing that is tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attempt {
+    /// A CONNECT to an authority.
+    Connect(String),
+    /// A GET in absolute form.
+    Get(String),
+    /// A connection to the proxy's port on an address that is not loopback.
+    FromElsewhere,
+    /// A policy that is loaded again while the proxy runs, which nothing here can bring about: only
+    /// a proxy that refuses to start before can be judged.
+    Reload,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Steps {
+    steps: Vec<String>,
+}
+
+/// Why a case in which a policy is loaded again is not played.
+pub(crate) const NO_RELOAD: &str =
+    "no driver for a policy that is loaded again while the proxy runs";
+
+/// The keys of a setup.
+const KEYS: [&str; 9] = [
+    "allow",
+    "deny",
+    "mode",
+    "policy_mode",
+    "client_auth",
+    "listen",
+    "allow_local_binding",
+    "reload",
+    "policy_path",
+];
+
+/// Reads a case; the error is something broken, undriven input is none.
+pub(super) fn parse(input: Value, setup: Option<Value>) -> Result<Input, String> {
+    let Steps { steps } = super::input::read(input)?;
+    let undriven = |why: String| Ok(Input::Undriven(why));
+    let settings = match settings(setup.unwrap_or(Value::Null)) {
+        Ok(settings) => settings,
+        Err(why) => return undriven(why),
+    };
+    let mut attempts = Vec::new();
+    for step in &steps {
+        match attempt(step) {
+            Some(attempt) => attempts.push(attempt),
+            None if step.contains("SIGHUP") => attempts.push(Attempt::Reload),
+            None => return undriven(format!("no driver for the step `{step}`")),
+        }
+    }
+    if attempts.is_empty() {
+        return undriven("nothing is tried".to_owned());
+    }
+    Ok(Input::Config(Box::new(Configured { settings, attempts })))
+}
+
+/// The settings, or the word that nobody translates.
+fn settings(setup: Value) -> Result<Settings, String> {
+    let Value::Object(setup) = setup else { return Ok(Settings::default()) };
+    let mut settings = Settings::default();
+    for (key, value) in setup {
+        match (key.as_str(), value) {
+            ("allow", Value::Null) => settings.allow = Entries::None,
+            ("allow", Value::Array(list)) => settings.allow = Entries::List(texts(&list)),
+            ("deny", Value::Array(list)) => settings.deny = texts(&list),
+            ("mode", Value::String(mode)) if mode == "report" => settings.mode = Mode::Report,
+            ("mode", Value::String(mode)) if mode == "enforce" => settings.mode = Mode::Enforce,
+            ("policy_mode", Value::String(digits)) => {
+                let mode = u32::from_str_radix(&digits, 8);
+                settings.policy_mode = Some(mode.map_err(|_| format!("policy_mode `{digits}`"))?);
+            }
+            ("client_auth", Value::String(who)) if who == "required" => {
+                settings.clients = Clients::Known;
+            }
+            ("listen", Value::String(place)) if place == "default" => {
+                settings.listener = Listener::Unsaid;
+            }
+            ("allow_local_binding", Value::Bool(true)) => settings.listener = Listener::Everywhere,
+            ("reload" | "policy_path", _) => {
+                return Err(NO_RELOAD.to_owned());
+            }
+            (known, value) if KEYS.contains(&known) => {
+                return Err(format!("no driver for the setup `{known}` = {value}"));
+            }
+            (key, value)
+                if KEYS.iter().any(|known| strsim::damerau_levenshtein(known, key) < 2) =>
+            {
+                settings.unknown.insert(key.to_owned(), value);
+            }
+            (key, _) => return Err(format!("no driver for the setup `{key}`")),
+        }
+    }
+    if settings.allow == Entries::Usual && !settings.unknown.is_empty() {
+        settings.allow = Entries::None;
+    }
+    Ok(settings)
+}
+
+/// Entries as texts; what is none stands there as it was written.
+fn texts(list: &[Value]) -> Vec<String> {
+    list.iter().map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned)).collect()
+}
+
+/// A step in words, of which the last ones say what is tried.
+fn attempt(step: &str) -> Option<Attempt> {
+    let after = |word: &str| {
+        let (_, rest) = step.split_once(word)?;
+        rest.split_whitespace().next().map(str::to_owned)
+    };
+    after("CONNECT ")
+        .map(Attempt::Connect)
+        .or_else(|| after("GET ").map(Attempt::Get))
+        .or_else(|| step.contains("another interface").then_some(Attempt::FromElsewhere))
+}
+
+impl Settings {
+    /// Whether the allowlist, read by its letters, covers a name.
+    pub fn covers(&self, name: &str) -> bool {
+        match &self.allow {
+            Entries::Usual => name == "api.example.com" || name.ends_with(".example.org"),
+            Entries::None => false,
+            Entries::List(list) => list.iter().any(|entry| {
+                let entry = entry.trim();
+                entry == name || entry.len() > 1 && entry.starts_with('.') && name.ends_with(entry)
+            }),
+        }
+    }
+}

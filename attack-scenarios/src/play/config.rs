@@ -1,0 +1,52 @@
+//! The driver for cases of kind `config`: what is tried once the proxy stands, as it was set up.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use egret_testkit::client::Client;
+
+use super::{Depth, name};
+use crate::{
+    case::{
+        Configured,
+        config::{Attempt, NO_RELOAD},
+    },
+    cell::Cell,
+    observed::Observed,
+};
+
+pub(super) fn play(
+    cell: &Cell<'_>,
+    configured: &Configured,
+    seen: &mut Observed<'_>,
+) -> io::Result<()> {
+    for attempt in &configured.attempts {
+        match attempt {
+            Attempt::Connect(authority) => {
+                name(cell, &format!("CONNECT {authority}"), Depth::Through, seen)?;
+            }
+            Attempt::Get(url) => name(cell, &format!("GET {url}"), Depth::Through, seen)?,
+            Attempt::FromElsewhere => {
+                let reached = accepts_elsewhere(cell)?;
+                seen.reached_elsewhere = Some(reached);
+                seen.results.push(if reached { 200 } else { 0 });
+            }
+            Attempt::Reload => {
+                seen.unplayed = Some(NO_RELOAD.to_owned());
+                seen.results.push(0);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the proxy's port is open on an address of this machine that is not loopback.
+fn accepts_elsewhere(cell: &Cell<'_>) -> io::Result<bool> {
+    let port = cell.proxy()?.address().port();
+    Client::new(SocketAddr::new(ELSEWHERE.into(), port), cell.packets.own()).is_accepted()
+}
+
+/// An address of the namespace, as every address is.
+const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 30);
