@@ -5,9 +5,11 @@
 //! leave unproven stands in a committed list; see [`expected`].
 
 use std::{
-    env, io,
-    path::{Path, PathBuf},
+    env,
+    io::{self, BufRead, BufReader, Read},
     process::{Command, ExitCode, Stdio},
+    sync::{Mutex, PoisonError},
+    thread,
     time::Instant,
 };
 
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use egret_testkit::namespace::{Namespace, REQUIRE};
 
 use crate::{
-    case::{self, Case, ChannelName, Policy},
+    case::{Case, ChannelName, Policy},
     cell::{Cell, Options},
     target::Target,
 };
@@ -28,6 +30,9 @@ pub const CELL: &str = "EGRET_CELL";
 
 /// The value of [`CELL`] that plays nothing.
 pub const PROBE: &str = "probe";
+
+/// The words for how a run ends, best first.
+pub const VERDICTS: [&str; 6] = ["pass", "soft", "fail", "error", "unchecked", "not applicable"];
 
 /// One run of a case: under one policy, on one channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +61,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// Returns what tells this run from others: `ID policy channel`.
+    pub fn key(&self) -> String {
+        format!("{} {} {}", self.id, self.policy, self.channel)
+    }
+
     /// Whether the run shows something wrong.
     pub fn is_failure(&self) -> bool {
         !matches!(self.verdict.as_str(), "pass" | "soft" | "unchecked" | "not applicable")
@@ -101,7 +111,7 @@ pub fn families(cases: &[Case]) -> Vec<String> {
 
 /// If this process is a cell, plays its family and returns with which status it must end. To be
 /// called first in `main`, before any thread is started.
-pub fn cell(corpus: &Path, target: &dyn Target, options: Options) -> Option<ExitCode> {
+pub fn cell(cases: &[Case], target: &dyn Target, options: Options) -> Option<ExitCode> {
     let family = env::var(CELL).ok()?;
     let entered = match Namespace::require() {
         Ok(entered) => entered,
@@ -111,9 +121,8 @@ pub fn cell(corpus: &Path, target: &dyn Target, options: Options) -> Option<Exit
         println!("{PROBE}");
         return Some(ExitCode::SUCCESS);
     }
-    let played = case::load(corpus).map_err(Into::into).and_then(|cases| {
-        let mut cell = Cell::furnish(entered, target)?;
-        for (case, policy, channel) in plan(&cases, &family) {
+    let played = Cell::furnish(entered, target).map_err(Into::into).and_then(|mut cell| {
+        for (case, policy, channel) in plan(cases, &family) {
             let row = play(&mut cell, case, policy, channel, options);
             println!("{}", serde_json::to_string(&row).map_err(io::Error::from)?);
         }
@@ -160,10 +169,12 @@ fn play(
 pub enum Cells {
     /// They can.
     Available,
-    /// The system forbids it; what it said has been printed by the child.
+    /// The system forbids it.
     Forbidden {
         /// `EGRET_REQUIRE_NETNS=1` makes this a failure.
         required: bool,
+        /// What the system said.
+        why: String,
     },
 }
 
@@ -173,44 +184,103 @@ pub fn probe() -> io::Result<Cells> {
     if String::from_utf8_lossy(&output.stdout).trim() == PROBE {
         return Ok(Cells::Available);
     }
-    Ok(Cells::Forbidden { required: env::var_os(REQUIRE).is_some_and(|value| value == "1") })
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let why = said.lines().find(|line| line.contains("no network namespace")).unwrap_or(&said);
+    let required = env::var_os(REQUIRE).is_some_and(|value| value == "1");
+    Ok(Cells::Forbidden { required, why: why.to_owned() })
 }
 
-/// Plays a family in a cell of its own and returns its rows; an error when the cell did not play
-/// all of them.
-pub fn play_family(cases: &[Case], family: &str) -> Result<Vec<Row>, String> {
+/// Plays a family in a cell of its own, shows each row as it comes and returns them all; an error
+/// when the cell did not play all of them.
+pub fn play_family(
+    cases: &[Case],
+    family: &str,
+    mut show: impl FnMut(&Row),
+) -> Result<Vec<Row>, String> {
     let failed = |error: &dyn std::fmt::Display| format!("cell {family}: {error}");
-    let output =
-        child(family).and_then(|mut command| command.output()).map_err(|error| failed(&error))?;
-    let rows: Vec<Row> = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()
-        .map_err(|error| failed(&error))?;
+    let mut child =
+        child(family).and_then(|mut command| command.spawn()).map_err(|error| failed(&error))?;
+    let errors = child.stderr.take().map(|mut pipe| {
+        thread::spawn(move || {
+            let mut said = String::new();
+            let _ = pipe.read_to_string(&mut said);
+            said
+        })
+    });
+    let mut rows = Vec::new();
+    let mut broken = None;
+    for line in child.stdout.take().into_iter().flat_map(|pipe| BufReader::new(pipe).lines()) {
+        match line.and_then(|line| Ok(serde_json::from_str(&line)?)) {
+            Ok(row) => {
+                show(&row);
+                rows.push(row);
+            }
+            // Read on: a cell that cannot write would never end.
+            Err(error) => broken = Some(error),
+        }
+    }
+    let status = child.wait().map_err(|error| failed(&error))?;
     let planned = plan(cases, family).len();
-    if !output.status.success() || rows.len() != planned {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(failed(&format!(
-            "{} of {planned} runs, {}: {said}",
-            rows.len(),
-            output.status
-        )));
+    if let Some(error) = broken {
+        return Err(failed(&error));
+    }
+    if !status.success() || rows.len() != planned {
+        let said = errors.and_then(|thread| thread.join().ok()).unwrap_or_default();
+        return Err(failed(&format!("{} of {planned} runs, {status}: {said}", rows.len())));
     }
     Ok(rows)
 }
 
+/// What several cells played.
+#[derive(Debug, Clone, Default)]
+pub struct Played {
+    /// The runs, in no order.
+    pub rows: Vec<Row>,
+    /// The families that were not played whole, and why.
+    pub broken: Vec<String>,
+}
+
+/// Plays every family, so many at once, and shows each row as it comes.
+pub fn play_all(cases: &[Case], jobs: usize, show: impl Fn(&Row) + Sync) -> Played {
+    // Those that wait longest first, so that none is left alone at the end.
+    let mut families = families(cases);
+    families.sort_by_key(|family| !SLOW.contains(&family.as_str()));
+    let (next, played) = (Mutex::new(families.into_iter()), Mutex::new(Played::default()));
+    let work = || {
+        loop {
+            let family = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(family) = family else { return };
+            let result = play_family(cases, &family, &show);
+            let mut played = played.lock().unwrap_or_else(PoisonError::into_inner);
+            match result {
+                Ok(rows) => played.rows.extend(rows),
+                Err(why) => played.broken.push(why),
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(work);
+        }
+    });
+    played.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Families that take longest, longest first.
+const SLOW: [&str; 3] = ["load", "dns-abuse", "dns-rebind"];
+
+/// This program again, with the same arguments, as a cell.
 fn child(family: &str) -> io::Result<Command> {
-    let binary: PathBuf = env::current_exe()?;
-    let mut command = Command::new(binary);
-    command.env(CELL, family).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = Command::new(env::current_exe()?);
+    command.args(env::args_os().skip(1)).env(CELL, family);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)
 }
 
 /// Counts rows by verdict, for a line of summary.
 pub fn tally(rows: &[Row]) -> String {
     let count = |word: &str| rows.iter().filter(|row| row.verdict == word).count();
-    let words = ["pass", "soft", "fail", "error", "unchecked", "not applicable"];
-    let counted = words.iter().map(|word| (count(word), word));
+    let counted = VERDICTS.iter().map(|word| (count(word), word));
     let parts: Vec<String> =
         counted.filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} {word}")).collect();
     parts.join(", ")

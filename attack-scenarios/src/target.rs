@@ -9,9 +9,13 @@ use crate::{
     load::Tuning,
 };
 
-pub use self::egret::{Egret, Interception};
+pub use self::{
+    egret::{Egret, Interception},
+    template::{Template, Unusable, known},
+};
 
 mod egret;
+mod template;
 
 /// What a proxy's adapter has to know to start it.
 #[derive(Debug)]

@@ -14,16 +14,15 @@ use std::{
 };
 
 use egret_attack::{
-    case::{self, config::Settings},
+    case::{Case, config::Settings},
     cell::Options,
+    corpus,
     load::Tuning,
     suite::{self, Cells, Row},
     target::{Setup, Target},
 };
 use egret_testkit::proxy::Ready;
 use libtest_mimic::{Arguments, Trial};
-
-const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cases");
 
 /// Makes this binary the naive proxy.
 const PROXY: &str = "EGRET_ATTACK_NAIVE";
@@ -46,14 +45,15 @@ fn main() -> ExitCode {
     if env::var_os(PROXY).is_some() {
         return serve();
     }
-    if let Some(code) = suite::cell(Path::new(CASES), &Naive, Options::default()) {
+    let cases = corpus::embedded().expect("the corpus");
+    if let Some(code) = suite::cell(&cases, &Naive, Options::default()) {
         return code;
     }
     let arguments = Arguments::from_args();
     match suite::probe() {
         Ok(Cells::Available) => {}
-        Ok(Cells::Forbidden { required }) => {
-            eprintln!("NOT RUN: the attack scenarios need a network namespace of their own");
+        Ok(Cells::Forbidden { required, why }) => {
+            eprintln!("NOT RUN: {why}");
             return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
         Err(error) => {
@@ -143,15 +143,19 @@ fn undriven_kinds_are_unchecked() {
 fn play(family: &str) -> Vec<Row> {
     static PLAYED: OnceLock<BTreeMap<&str, Result<Vec<Row>, String>>> = OnceLock::new();
     let played = PLAYED.get_or_init(|| {
-        let cases = case::load(Path::new(CASES)).expect("the corpus");
+        let cases = corpus::embedded().expect("the corpus");
         thread::scope(|scope| {
             let cells =
-                FAMILIES.map(|family| (family, scope.spawn(|| suite::play_family(&cases, family))));
+                FAMILIES.map(|family| (family, scope.spawn(|| play_family(&cases, family))));
             let joined = cells.map(|(family, cell)| (family, cell.join().expect("no panic")));
             joined.into_iter().collect()
         })
     });
     played[family].clone().unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn play_family(cases: &[Case], family: &str) -> Result<Vec<Row>, String> {
+    suite::play_family(cases, family, |_| {})
 }
 
 /// The families that are played.

@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use egret_testkit::client::Client;
+use egret_testkit::client::{Client, PATIENCE};
 
 use super::{Depth, name};
 use crate::{
@@ -26,6 +26,14 @@ pub(super) fn play(
         match attempt {
             Attempt::Connect(authority) => {
                 name(cell, &format!("CONNECT {authority}"), Depth::Through, seen)?;
+            }
+            Attempt::ConnectWith { line, authority } => {
+                let lines = format!("{line}\r\n");
+                let tunnel = cell.client()?.tunnel_with(authority, &lines, PATIENCE)?;
+                seen.raw.extend(&tunnel.raw);
+                seen.replies.extend(tunnel.reply.clone());
+                (seen.closed, seen.silent) = (tunnel.closed, tunnel.silent);
+                seen.results.push(tunnel.status());
             }
             Attempt::Get(url) => name(cell, &format!("GET {url}"), Depth::Through, seen)?,
             Attempt::FromElsewhere => {

@@ -86,7 +86,7 @@ impl Egret {
             Clients::Anybody => "anonymous",
             Clients::Known => "token",
         };
-        let worker = format!("\n[[worker]]\nid = \"known\"\ntoken_sha256 = \"{NOBODYS}\"\n");
+        let worker = format!("\n[[worker]]\nid = \"known\"\ntoken_sha256 = \"{TEST}\"\n");
         let (elsewhere, worker) = match (settings.listener, settings.clients) {
             // Nobody may be anonymous there, so this is as far as it can be opened.
             (Listener::Everywhere, _) => {
@@ -200,5 +200,5 @@ fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
 /// For how long a tunnel may be idle.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// The digest of a token that no client of a test presents.
-const NOBODYS: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+/// The digest of the token `test`, which only a case that is about tokens presents.
+const TEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";

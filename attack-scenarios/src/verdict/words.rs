@@ -245,6 +245,7 @@ fn client(name: &str, rest: &str, seen: &Observed<'_>) -> Option<bool> {
         "client_header_absent" | "client_final_header_absent" => {
             replies.iter().all(|reply| reply.values(rest).is_empty())
         }
+        "client_reason_absent" => replies.iter().all(|reply| !reply.reason().contains(rest)),
         "client_framing_unambiguous" => {
             let odd = |r: &Message| r.odd_framing || r.odd_chunks || r.status() == 0;
             !contains(&seen.raw, b"HTTP/0.9") && !replies.iter().any(odd)

@@ -13,14 +13,14 @@ use std::{
 };
 
 use egret_attack::{
-    case::{self, Case},
+    case::Case,
     cell::Options,
+    corpus,
     suite::{self, Cells, Row, expected::Expected},
     target::{Egret, Interception},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 
-const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../attack-scenarios/cases");
 const LIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../attack-scenarios/expected.txt");
 
 /// A family is played once, by whichever trial needs it first.
@@ -33,7 +33,8 @@ struct Corpus {
 
 fn main() -> ExitCode {
     let target = Egret::new(env!("CARGO_BIN_EXE_egret"), Interception::Off);
-    if let Some(code) = suite::cell(Path::new(CASES), &target, Options::default()) {
+    let cases = corpus::embedded().expect("the corpus parses");
+    if let Some(code) = suite::cell(&cases, &target, Options::default()) {
         return code;
     }
     let mut arguments = Arguments::from_args();
@@ -42,8 +43,8 @@ fn main() -> ExitCode {
     if !arguments.list {
         match suite::probe() {
             Ok(Cells::Available) => {}
-            Ok(Cells::Forbidden { required }) => {
-                eprintln!("NOT RUN: the attack scenarios need a network namespace of their own");
+            Ok(Cells::Forbidden { required, why }) => {
+                eprintln!("NOT RUN: {why}");
                 return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
             }
             Err(error) => {
@@ -52,7 +53,6 @@ fn main() -> ExitCode {
             }
         }
     }
-    let cases = case::load(Path::new(CASES)).expect("the corpus parses");
     let played = suite::families(&cases).into_iter().map(|family| (family, Played::new()));
     let corpus = Arc::new(Corpus { played: played.collect(), cases });
     let mut trials: Vec<Trial> = corpus
@@ -69,13 +69,17 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
+fn play_family(cases: &[Case], family: &str) -> Result<Vec<Row>, String> {
+    suite::play_family(cases, family, |_| {})
+}
+
 impl Corpus {
     fn is_driven(&self, family: &str) -> bool {
         self.cases.iter().any(|case| case.family == family && case.is_driven())
     }
 
     fn rows(&self, family: &str) -> Result<&[Row], Failed> {
-        let played = self.played[family].get_or_init(|| suite::play_family(&self.cases, family));
+        let played = self.played[family].get_or_init(|| play_family(&self.cases, family));
         played.as_deref().map_err(Failed::from)
     }
 
