@@ -36,27 +36,7 @@ pub(crate) fn run(
         Ok(attack) => attack,
         Err(why) => return Ok((Verdict::Unchecked(why), String::new())),
     };
-    let mut tuning = Tuning::default();
-    if let Attack::Descriptors { limit, .. } = attack {
-        tuning.descriptors = u64::try_from(limit).ok();
-    }
-    if let Attack::OverCap { .. } | Attack::Greedy { .. } = attack {
-        tuning.connections = CAP;
-        tuning.connections_per_worker = CAP / 2;
-    }
-    if let Attack::Greedy { .. } = attack {
-        tuning.workers = WORKERS;
-    }
-    if let Attack::Silent { .. } = attack {
-        // Long enough for all of them to stand at once.
-        tuning.header_timeout = Duration::from_secs(4);
-    }
-    if let Attack::NeverAnswers { .. } | Attack::Vanish { .. } = attack {
-        tuning.idle_timeout = Duration::from_secs(3);
-    }
-    if let Attack::EarlyEnd = attack {
-        tuning.connect_timeout = Duration::from_secs(6);
-    }
+    let tuning = tuned_for(attack);
     let Some(mut stage) = ground.stage(&tuning)? else {
         let why = "the limits of this proxy cannot be set by the suite".to_owned();
         return Ok((Verdict::Unchecked(why), String::new()));
@@ -107,6 +87,43 @@ pub(crate) fn run(
         measured.claim("records_whole", fault.is_none(), fault.unwrap_or_default());
     }
     Ok((words::judge(case, &tuning, &measured), measured.notes.join("; ")))
+}
+
+/// The limits that suit an attack.
+fn tuned_for(attack: Attack) -> Tuning {
+    let mut tuning = Tuning::default();
+    match attack {
+        Attack::Descriptors { limit, .. } => tuning.descriptors = u64::try_from(limit).ok(),
+        Attack::OverCap { .. } | Attack::Greedy { .. } => {
+            tuning.connections = CAP;
+            tuning.connections_per_worker = CAP / 2;
+            if let Attack::Greedy { .. } = attack {
+                tuning.workers = WORKERS;
+            }
+        }
+        // Long enough for all of them to stand at once.
+        Attack::Silent { .. } => tuning.header_timeout = Duration::from_secs(6),
+        Attack::SlowHeads { .. } => tuning.header_timeout = Duration::from_secs(3),
+        Attack::NeverAnswers { .. } | Attack::Vanish { .. } => {
+            tuning.idle_timeout = Duration::from_secs(3);
+        }
+        Attack::BlackHole => tuning.connect_timeout = Duration::from_secs(1),
+        Attack::EarlyEnd => tuning.connect_timeout = Duration::from_secs(6),
+        Attack::SlowBodies { .. }
+        | Attack::SlowHellos { .. }
+        | Attack::SlowRead { .. }
+        | Attack::BigHeads { .. }
+        | Attack::DistinctHosts { .. }
+        | Attack::DeniedFlood { .. }
+        | Attack::DiskFull
+        | Attack::ResetInside { .. }
+        | Attack::Toxic(_)
+        | Attack::Drain { .. }
+        | Attack::Kill
+        | Attack::Churn { .. }
+        | Attack::HotHost { .. } => {}
+    }
+    tuning
 }
 
 /// What contradicts in the records: a line that is none, or half an exchange.

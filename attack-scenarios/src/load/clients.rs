@@ -50,8 +50,7 @@ fn slowly(
     seen: &mut Measured,
 ) -> io::Result<()> {
     attack(stage, count, limit, seen, |stage| {
-        let mut crowd = Crowd::open(stage.address(), count, script.to_vec())?;
-        crowd.advance(start);
+        let crowd = Crowd::open(stage.address(), count, script.to_vec(), start)?;
         Ok((crowd, Box::new(move |crowd: &mut Crowd, tick| crowd.advance(start + tick / 5))))
     })
 }
@@ -66,7 +65,7 @@ fn stalling(
     seen: &mut Measured,
 ) -> io::Result<()> {
     attack(stage, count, limit, seen, |stage| {
-        let crowd = Crowd::open(stage.address(), count, script.to_vec())?;
+        let crowd = Crowd::open(stage.address(), count, script.to_vec(), upto)?;
         Ok((crowd, Box::new(move |crowd: &mut Crowd, _| crowd.advance(upto))))
     })
 }
@@ -114,12 +113,12 @@ pub(super) fn silent(stage: &Stage<'_>, asked: usize, seen: &mut Measured) -> io
     let count = seen.scaled(asked, 5000, "connections");
     let limit = stage.tuning.header_timeout;
     let quiet = |_: &Stage<'_>| -> io::Result<(Crowd, Tick)> {
-        let crowd = Crowd::open(stage.address(), count, Vec::new())?;
+        let crowd = Crowd::open(stage.address(), count, Vec::new(), 0)?;
         Ok((crowd, Box::new(|_, _| 0)))
     };
     attack(stage, count, limit, seen, quiet)?;
     let first = seen.memory.map_or(0, |memory| memory.after);
-    let mut crowd = Crowd::open(stage.address(), count, Vec::new())?;
+    let mut crowd = Crowd::open(stage.address(), count, Vec::new(), 0)?;
     crowd.wait_for_the_end(2 * limit + Duration::from_secs(3));
     let second = stage.usage().resident;
     let fits = second <= first + first / 10 + NOISE;
@@ -137,12 +136,12 @@ pub(super) fn slow_read(
     asked: usize,
     seen: &mut Measured,
 ) -> io::Result<()> {
-    let count = seen.scaled(asked, 150, "connections");
+    let count = seen.scaled(asked, 300, "connections");
     let script = get(&format!("http://api.example.com/bytes/{body}"), None);
-    let mut watch = stage.watch(count, EACH);
+    let _buffers = stage.ground.entered.small_buffers(64 << 10)?;
+    let mut watch = stage.watch(count, 16 * EACH);
     let begun = stage.beside(Connections::Mixed, seen, |stage, _| {
-        let mut crowd = Crowd::open(stage.address(), count, script.clone())?;
-        crowd.advance(script.len());
+        let mut crowd = Crowd::open(stage.address(), count, script.clone(), script.len())?;
         let (begin, least) = (Instant::now(), Duration::from_secs(4));
         let all_begun = |crowd: &Crowd| crowd.members().iter().all(|member| member.received > 0);
         // A machine that is busy otherwise takes longer to get that far.
@@ -181,7 +180,7 @@ pub(super) fn big_heads(
     let upto = script.len();
     let limit = stage.tuning.header_timeout;
     attack(stage, count, limit, seen, |stage| {
-        let crowd = Crowd::open(stage.address(), count, script.clone())?;
+        let crowd = Crowd::open(stage.address(), count, script.clone(), upto)?;
         Ok((crowd, Box::new(move |crowd: &mut Crowd, _| crowd.advance(upto))))
     })?;
     if let Some(memory) = &mut seen.memory {
@@ -207,8 +206,9 @@ pub(super) fn vanish(stage: &Stage<'_>, asked: usize, seen: &mut Measured) -> io
     let freed = stage.beside(Connections::Mixed, seen, |stage, _| {
         let mut crowds = Vec::new();
         for (script, enough) in &kinds {
-            let mut crowd = Crowd::open_from(VANISHING, stage.address(), third, script.clone())?;
-            crowd.advance(if *enough > 1 { *enough } else { script.len() });
+            let first = if *enough > 1 { *enough } else { script.len() };
+            let at = stage.address();
+            let mut crowd = Crowd::open_from(VANISHING, at, third, script.clone(), first)?;
             if *enough > 0 {
                 crowd.wait_until(Duration::from_secs(5), |all| {
                     all.iter().all(|member| !member.heard.is_empty())

@@ -38,16 +38,14 @@ pub(super) fn drain(
     let hello = HelloShape::named("api.example.com").write();
     let upto = connect.len();
     let script = [connect.as_slice(), &hello].concat();
-    let mut held = Crowd::open(stage.address(), lasting, script.clone())?;
-    held.advance(upto);
+    let mut held = Crowd::open(stage.address(), lasting, script.clone(), upto)?;
     held.wait_until(PATIENCE, |all| all.iter().all(|one| !one.heard.is_empty()));
     held.advance(script.len());
     // Answered well within the time for the drain, but not before the signal.
     let wait = stage.tuning.drain_timeout / 2;
     let url = format!("http://api.example.com/slow/{}", wait.as_millis());
     let request = get(&url, None);
-    let mut asked = Crowd::open(stage.address(), requests, request.clone())?;
-    asked.advance(request.len());
+    let mut asked = Crowd::open(stage.address(), requests, request.clone(), request.len())?;
     let under_way = 2 * tunnels + 2 * requests;
     let ready = super::holds_within(PATIENCE, || stage.usage().descriptors >= under_way);
     seen.claim("was_under_way", ready, format!("{} descriptors", stage.usage().descriptors));

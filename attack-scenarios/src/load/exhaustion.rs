@@ -23,7 +23,7 @@ pub(super) fn over_cap(stage: &Stage<'_>, extra: usize, seen: &mut Measured) -> 
     let mut watch = stage.watch(count, EACH);
     let mut tunnel = OpenTunnel::new(stage)?;
     let (standing, tunnelled) = stage.beside(Connections::Kept, seen, |stage, _| {
-        let mut crowd = Crowd::open(stage.address(), count, Vec::new())?;
+        let mut crowd = Crowd::open(stage.address(), count, Vec::new(), 0)?;
         let end = Instant::now() + Duration::from_secs(1);
         while Instant::now() < end {
             crowd.sweep();
@@ -61,8 +61,7 @@ pub(super) fn greedy(
     let hello = HelloShape::named("api.example.com").write();
     let upto = script.len();
     let script = [script.as_slice(), &hello].concat();
-    let mut crowd = Crowd::open(stage.address(), count, script.clone())?;
-    crowd.advance(upto);
+    let mut crowd = Crowd::open(stage.address(), count, script.clone(), upto)?;
     crowd.wait_until(Duration::from_secs(5), |all| all.iter().all(|one| !one.heard.is_empty()));
     crowd.advance(script.len());
     let (granted, refused) = (crowd.answered(200), crowd.answered(503));
@@ -79,8 +78,7 @@ pub(super) fn greedy(
     let end = Instant::now() + Duration::from_secs(9);
     while Instant::now() < end {
         // The greedy worker keeps asking for more.
-        let mut more = Crowd::open(stage.address(), 10, script.clone())?;
-        more.advance(script.len());
+        let mut more = Crowd::open(stage.address(), 10, script.clone(), script.len())?;
         thread::sleep(Duration::from_millis(300));
         more.sweep();
     }
@@ -103,7 +101,7 @@ pub(super) fn descriptors(stage: &Stage<'_>, asked: usize, seen: &mut Measured) 
     let mut kept = meter::open(&stage.client())?;
     let request = get(HEALTHY, None);
     meter::ask(&mut kept, &request)?;
-    let crowd = Crowd::open(stage.address(), count, b"G".to_vec())?;
+    let crowd = Crowd::open(stage.address(), count, Vec::new(), 0)?;
     let full = stage.tuning.descriptors.map_or(0, |limit| limit as usize);
     let exhausted =
         super::holds_within(Duration::from_secs(3), || stage.usage().descriptors + 2 >= full);

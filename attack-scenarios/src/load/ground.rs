@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use egret_testkit::{
     origin::{Answer, Origin, Plan, Service, Step},
     packets::PacketLog,
     pki::Files,
-    proxy::{Proxy, Usage},
+    proxy::{Proxy, Ready, Usage},
 };
 
 use super::{
@@ -49,6 +50,8 @@ pub(crate) struct Stage<'g> {
     pub(crate) proxy: Proxy,
     pub(crate) tuning: Tuning,
     directory: PathBuf,
+    /// The same proxy once more, which nobody attacks.
+    control: OnceLock<Proxy>,
 }
 
 impl<'g> Ground<'g> {
@@ -63,11 +66,17 @@ impl<'g> Ground<'g> {
         self.dns.serve(&zone);
         self.origin.reset(self.plan());
         self.packets.reset();
-        let directory = self.entered.directory().join("load");
+        let directory = self.folder("load")?;
+        let Some(proxy) = self.start(&directory, tuning)? else { return Ok(None) };
+        let (tuning, control) = (tuning.clone(), OnceLock::new());
+        Ok(Some(Stage { ground: self, proxy, tuning, directory, control }))
+    }
+
+    fn folder(&self, name: &str) -> io::Result<PathBuf> {
+        let directory = self.entered.directory().join(name);
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir(&directory)?;
-        let Some(proxy) = self.start(&directory, tuning)? else { return Ok(None) };
-        Ok(Some(Stage { ground: self, proxy, tuning: tuning.clone(), directory }))
+        Ok(directory)
     }
 
     fn start(&self, directory: &Path, tuning: &Tuning) -> Result<Option<Proxy>, Fault> {
@@ -149,14 +158,22 @@ impl Stage<'_> {
 
     /// Starts healthy clients.
     pub(crate) fn healthy(&self, connections: Connections) -> Meter {
+        self.healthy_of(&self.client(), connections)
+    }
+
+    fn healthy_of(&self, client: &Client, connections: Connections) -> Meter {
         let request = get(HEALTHY, self.tuning.workers.first());
-        let pattern = Pattern { request, statuses: &[200], clients: 4, rate: 40, connections };
-        Meter::start(&self.client(), &pattern)
+        let pattern = Pattern { request, statuses: &[200], clients: 4, rate: 25, connections };
+        Meter::start(client, &pattern)
     }
 
     /// Plays an attack beside healthy clients, whose times are compared with those of the same
-    /// clients just before and just after. What else runs on the machine makes things slower, never faster: a
-    /// round that looks bad is played again, and the best of three counts.
+    /// clients just before and just after.
+    ///
+    /// What else runs on the machine makes things slower, never faster, so a round that looks bad
+    /// is played again, and the best of three counts. In such a round, and where the quiet clients
+    /// are slow already, clients of a second proxy, which is not attacked, are timed during the
+    /// attack, and the slower of the two is what the attacked ones are compared with.
     pub(crate) fn beside<T>(
         &self,
         connections: Connections,
@@ -165,12 +182,16 @@ impl Stage<'_> {
     ) -> io::Result<T> {
         for round in 1.. {
             let mut quiet = self.quiet(connections);
+            let alone = round == 1 && Healthy::is_calm(&quiet);
+            let control = if alone { None } else { self.control()? };
+            let control = control.map(|client| self.healthy_of(&client, connections));
             let (begin, meter) = (Instant::now(), self.healthy(connections));
             let result = attack(self, seen)?;
             thread::sleep(QUIET.saturating_sub(begin.elapsed()));
             let attacked = meter.finish();
+            let control = control.map(Meter::finish);
             quiet.add(self.quiet(connections));
-            let healthy = Healthy { quiet, attacked };
+            let healthy = Healthy { quiet, control, attacked };
             let failed = !healthy.attacked.failures.is_empty();
             let better = seen.healthy.as_ref().is_none_or(|best| healthy.ratio() < best.ratio());
             // A failure is no noise: it is kept whatever the times say.
@@ -189,6 +210,19 @@ impl Stage<'_> {
         let meter = self.healthy(connections);
         thread::sleep(QUIET);
         meter.finish()
+    }
+
+    /// Returns a client of the proxy that nobody attacks; `None` where a second one cannot listen.
+    fn control(&self) -> io::Result<Option<Client>> {
+        if self.control.get().is_none() && self.ground.target.ready() == Ready::Line {
+            let directory = self.ground.folder("control")?;
+            let proxy = self.ground.start(&directory, &self.tuning).map_err(io::Error::other)?;
+            if let Some(proxy) = proxy {
+                let _ = self.control.set(proxy);
+            }
+        }
+        let client = |proxy: &Proxy| Client::new(proxy.address(), self.ground.packets.own());
+        Ok(self.control.get().map(client))
     }
 
     /// Watches the memory of the proxy from here on; see [`Watch::note`].

@@ -70,6 +70,8 @@ pub(crate) struct Memory {
 #[derive(Debug, Clone)]
 pub(crate) struct Healthy {
     pub(crate) quiet: Latencies,
+    /// Those of another proxy meanwhile, where the machine was busy.
+    pub(crate) control: Option<Latencies>,
     pub(crate) attacked: Latencies,
 }
 
@@ -89,7 +91,7 @@ impl Measured {
     /// Returns how late this machine may be with everything: what else runs on it shows in the
     /// slowest requests of healthy clients without the attack.
     pub(crate) fn lag(&self) -> Duration {
-        let slowest = self.healthy.as_ref().map(|healthy| healthy.quiet.quantile(1.0));
+        let slowest = self.healthy.as_ref().map(|healthy| healthy.base(1.0));
         slowest.unwrap_or_default() * 3
     }
 
@@ -115,10 +117,21 @@ impl Memory {
 }
 
 impl Healthy {
+    /// Whether the machine has time for a proxy that is not attacked.
+    pub(crate) fn is_calm(quiet: &Latencies) -> bool {
+        quiet.quantile(P99) <= FLOOR
+    }
+
     /// Returns by how much the slow requests were slower, times below [`FLOOR`] taken as that.
     pub(crate) fn ratio(&self) -> f64 {
-        let base = self.quiet.quantile(P99).max(FLOOR);
+        let base = self.base(P99).max(FLOOR);
         self.attacked.quantile(P99).as_secs_f64() / base.as_secs_f64()
+    }
+
+    /// The time within which this part of the requests was answered without an attack.
+    fn base(&self, part: f64) -> Duration {
+        let control = self.control.as_ref().map(|control| control.quantile(part));
+        self.quiet.quantile(part).max(control.unwrap_or_default())
     }
 }
 
@@ -126,7 +139,11 @@ impl std::fmt::Display for Healthy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (quiet, attacked) = (self.quiet.quantile(P99), self.attacked.quantile(P99));
         let of = (self.quiet.times.len(), self.attacked.times.len());
-        write!(f, "p99 {quiet:.1?} of {} -> {attacked:.1?} of {}", of.0, of.1)
+        write!(f, "p99 {quiet:.1?} of {} -> {attacked:.1?} of {}", of.0, of.1)?;
+        match &self.control {
+            Some(control) => write!(f, ", {:.1?} elsewhere meanwhile", control.quantile(P99)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -54,8 +54,7 @@ pub(super) fn never_answers(
     let script = get("http://silent.example.org/", None);
     let mut watch = stage.watch(count, EACH);
     let (longest, timed_out) = stage.beside(Connections::Mixed, seen, |stage, _| {
-        let mut crowd = Crowd::open(stage.address(), count, script.clone())?;
-        crowd.advance(script.len());
+        let mut crowd = Crowd::open(stage.address(), count, script.clone(), script.len())?;
         watch.look(stage);
         let begin = Instant::now();
         crowd.wait_until(2 * stage.tuning.idle_timeout + Duration::from_secs(3), |all| {
@@ -204,8 +203,10 @@ pub(super) fn early_end(stage: &Stage<'_>, seen: &mut Measured) -> io::Result<()
             drop(channel);
         }
         let begin = Instant::now();
-        // Well before the limit on the attempt itself.
+        // A FIN alone is a half-close, which a client is free to do once it has asked: then the
+        // limit on the attempt itself ends it. After a reset nobody can want the answer.
         let limit = stage.tuning.connect_timeout / 2;
+        let limit = if reset { limit } else { 2 * limit + Duration::from_secs(2) };
         let gone = super::holds_within(limit, || stage.usage().descriptors <= before + CLIENTS / 4);
         let evidence = format!(
             "{how}: {} descriptors before, {} after {:.1?}",
@@ -213,7 +214,7 @@ pub(super) fn early_end(stage: &Stage<'_>, seen: &mut Measured) -> io::Result<()
             stage.usage().descriptors,
             begin.elapsed()
         );
-        let word = if reset { "upstream_cancelled" } else { "upstream_cancelled_by_fin" };
+        let word = if reset { "upstream_cancelled" } else { "upstream_given_up" };
         seen.claim(word, gone, evidence);
         thread::sleep(stage.tuning.connect_timeout.saturating_sub(begin.elapsed()));
     }

@@ -66,7 +66,7 @@ impl Default for Tuning {
             header_timeout: two,
             body_idle_timeout: two,
             first_byte_timeout: two,
-            connect_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(4),
             idle_timeout: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(3),
             workers: &[],

@@ -140,8 +140,9 @@ fn holds(word: &str, tuning: &Tuning, seen: &Measured) -> Option<Finding> {
 const SLACK: Duration = Duration::from_millis(1500);
 /// Which part of the healthy requests must succeed.
 const SERVED: f64 = 0.999;
-/// What one connection may hold of an answer that is not read.
-const PER_CONNECTION: u64 = 64 << 10;
+/// What one connection may hold of an answer that is not read: a buffer for each side, and what an
+/// allocator needs for them.
+const PER_CONNECTION: u64 = 512 << 10;
 /// Below, an allocator's habits are what is measured.
 const RESIDENT_NOISE: f64 = 4.0 * 1024.0 * 1024.0;
 /// Descriptors that come and go: a look-up under way, a pooled connection.

@@ -43,10 +43,15 @@ pub struct Ended {
 }
 
 impl Crowd {
-    /// Opens connections that will send a script.
-    pub fn open(proxy: SocketAddr, count: usize, script: Vec<u8>) -> io::Result<Self> {
-        Self::gather(count, script, || {
-            let domain = Domain::for_address(proxy);
+    /// Opens connections, at each of which the first bytes of a script are sent at once.
+    pub fn open(
+        proxy: SocketAddr,
+        count: usize,
+        script: Vec<u8>,
+        first: usize,
+    ) -> io::Result<Self> {
+        let domain = Domain::for_address(proxy);
+        Self::gather(count, script, first, || {
             let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
             // What is not read is to be the proxy's concern, not kept by the kernel for us.
             socket.set_recv_buffer_size(RECEIVES)?;
@@ -61,8 +66,9 @@ impl Crowd {
         proxy: SocketAddr,
         count: usize,
         script: Vec<u8>,
+        first: usize,
     ) -> io::Result<Self> {
-        Self::gather(count, script, || {
+        Self::gather(count, script, first, || {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
             socket.bind(&SocketAddr::from((from, 0)).into())?;
             socket.connect_timeout(&proxy.into(), PATIENCE)?;
@@ -73,9 +79,10 @@ impl Crowd {
     fn gather(
         count: usize,
         script: Vec<u8>,
+        first: usize,
         connect: impl Fn() -> io::Result<TcpStream>,
     ) -> io::Result<Self> {
-        let mut members = Vec::with_capacity(count);
+        let mut crowd = Self { script, members: Vec::with_capacity(count) };
         let begin = Instant::now();
         for number in 0..count {
             // A network delivers them one after another too.
@@ -84,16 +91,21 @@ impl Crowd {
             let stream = connect()?;
             stream.set_nonblocking(true)?;
             stream.set_nodelay(true)?;
-            members.push(Member {
+            let mut member = Member {
                 stream,
                 sent: 0,
                 opened: Instant::now(),
                 heard: Vec::new(),
                 received: 0,
                 ended: None,
-            });
+            };
+            member.advance(&crowd.script[..first.min(crowd.script.len())]);
+            crowd.members.push(member);
+            if number % 100 == 99 {
+                crowd.sweep();
+            }
         }
-        Ok(Self { script, members })
+        Ok(crowd)
     }
 
     /// Returns the clients.
@@ -111,16 +123,7 @@ impl Crowd {
     pub fn advance(&mut self, upto: usize) -> usize {
         let upto = upto.min(self.script.len());
         for member in self.members.iter_mut().filter(|member| member.ended.is_none()) {
-            while member.sent < upto {
-                match member.stream.write(&self.script[member.sent..upto]) {
-                    Ok(length) => member.sent += length,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(_) => {
-                        member.end(true);
-                        break;
-                    }
-                }
-            }
+            member.advance(&self.script[..upto]);
         }
         self.members.iter().filter(|member| member.sent >= upto).count()
     }
@@ -204,6 +207,16 @@ impl Crowd {
 }
 
 impl Member {
+    fn advance(&mut self, script: &[u8]) {
+        while self.sent < script.len() && self.ended.is_none() {
+            match self.stream.write(&script[self.sent..]) {
+                Ok(length) => self.sent += length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => self.end(true),
+            }
+        }
+    }
+
     fn end(&mut self, reset: bool) {
         self.ended = Some(Ended { after: self.opened.elapsed(), reset });
     }
@@ -211,8 +224,8 @@ impl Member {
 
 /// The receive buffer of a client.
 const RECEIVES: usize = 16 << 10;
-/// Two thousand connections a second.
-const PACE: Duration = Duration::from_micros(500);
+/// A thousand connections a second.
+const PACE: Duration = Duration::from_millis(1);
 /// How many bytes of an answer are kept.
 const HEARD: usize = 512;
 /// A queue that is full for a moment delays a connection by seconds.

@@ -122,6 +122,18 @@ impl Entered {
         Ok(Swallowed(address))
     }
 
+    /// Bounds what the kernel keeps in the buffers of each new TCP socket, until the value is
+    /// dropped: what a program holds is then its own.
+    pub fn small_buffers(&self, bytes: usize) -> io::Result<SmallBuffers> {
+        let mut before = Vec::new();
+        for name in ["tcp_rmem", "tcp_wmem"] {
+            let path = Path::new("/proc/sys/net/ipv4").join(name);
+            before.push((path.clone(), fs::read_to_string(&path)?));
+            fs::write(path, format!("4096 {bytes} {bytes}"))?;
+        }
+        Ok(SmallBuffers(before))
+    }
+
     /// Makes a folder a volume of its own that holds so many bytes, until the value is dropped.
     pub fn small_volume(&self, folder: &Path, bytes: u64) -> io::Result<SmallVolume> {
         let size = CString::new(format!("size={bytes}"))?;
@@ -138,6 +150,19 @@ impl Drop for Swallowed {
     fn drop(&mut self) {
         // It ends with the namespace at the latest.
         let _ = netlink::release(self.0);
+    }
+}
+
+/// Small buffers of TCP sockets.
+#[derive(Debug)]
+pub struct SmallBuffers(Vec<(PathBuf, String)>);
+
+impl Drop for SmallBuffers {
+    fn drop(&mut self) {
+        for (path, text) in &self.0 {
+            // They end with the namespace at the latest.
+            let _ = fs::write(path, text);
+        }
     }
 }
 
