@@ -21,6 +21,8 @@ mod head;
 mod read;
 mod write;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 #[cfg(test)]
 mod tests;
 

@@ -6,6 +6,8 @@
 //! 64 KiB are `Other`; a name that is odd in itself is `Malformed`. Nothing here decides, and once
 //! the answer is not `NeedMore`, more bytes do not change it.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
 #[cfg(test)]
 mod tests;
 

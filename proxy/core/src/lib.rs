@@ -9,6 +9,9 @@ mod accept;
 mod clock;
 mod dial;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzed;
 mod gate;
 mod hello;
 mod hop;

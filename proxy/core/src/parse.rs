@@ -3,6 +3,9 @@
 //! What the worker asked for is parsed here once, into types that policy made; no later stage sees
 //! the text again. Whether the target may be reached is not asked yet.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
+
 use egret_policy::{Authority, Method, Scheme, Target};
 use http::HeaderMap;
 

@@ -25,6 +25,8 @@ use self::chain::{ChainError, Family};
 use crate::settings::DnsSettings;
 
 mod chain;
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::chain::fuzzed;
 
 /// Names whose answers are kept.
 const CACHE_NAMES: u64 = 10_000;

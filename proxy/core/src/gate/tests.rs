@@ -25,15 +25,7 @@ use tokio::{
 
 use properties::drained;
 
-use super::{Fault, FaultKind, Gate, GateLimits, HeadFact, PassedHead, fault::Part, gate};
-
-const LIMITS: GateLimits = GateLimits {
-    head_bytes: 64 << 10,
-    target_bytes: 8 << 10,
-    fields: 100,
-    header_timeout: Duration::from_secs(10),
-    idle_timeout: Duration::from_secs(60),
-};
+use super::{Fault, FaultKind, Gate, HeadFact, PassedHead, fault::Part, fuzzed::LIMITS, gate};
 
 const GET: &[u8] = b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n";
 

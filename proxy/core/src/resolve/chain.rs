@@ -4,6 +4,9 @@
 //! CNAMEs leads to count. A chain that loops, is too long or names something that is not a host
 //! name spoils the whole answer: a resolver that plays such games is not to be believed in part.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzed;
+
 use std::{net::IpAddr, time::Duration};
 
 use egret_policy::{HostError, HostName};

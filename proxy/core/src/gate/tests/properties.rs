@@ -1,79 +1,15 @@
 //! Properties over arbitrary bytes, without hyper where its absence makes them sharper.
 
-use std::{
-    collections::VecDeque,
-    io,
-    pin::Pin,
-    task::{Context, Poll, Waker},
-};
-
 use proptest::prelude::*;
-use tokio::io::ReadBuf;
 
 use super::{
-    super::{Facts, read::READ_BYTES},
+    super::fuzzed::{Drained, drain},
     *,
 };
-
-/// A stream that gives one piece per read and then ends.
-pub(super) struct Pieces(VecDeque<Vec<u8>>);
-
-impl AsyncRead for Pieces {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if let Some(piece) = self.0.front_mut() {
-            let count = piece.len().min(buf.remaining());
-            buf.put_slice(&piece[..count]);
-            piece.drain(..count);
-            if piece.is_empty() {
-                self.0.pop_front();
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// A gate that has been read until it gives no more.
-pub(super) struct Drained {
-    pub(super) gate: Gate<Pieces>,
-    pub(super) facts: Facts,
-    pub(super) released: Vec<u8>,
-}
 
 pub(super) fn drained(bytes: &[u8]) -> Drained {
     // No divisor of any limit.
     drain(vec![bytes.to_vec()], 8999)
-}
-
-fn drain(pieces: Vec<Vec<u8>>, room: usize) -> Drained {
-    let pieces = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
-    let (mut gate, facts) = gate(Pieces(pieces), LIMITS);
-    let mut released = Vec::new();
-    let mut room = vec![0; room];
-    let cx = &mut Context::from_waker(Waker::noop());
-    loop {
-        let mut buf = ReadBuf::new(&mut room);
-        let read = Pin::new(&mut gate).poll_read(cx, &mut buf);
-        assert!(gate.inbox.len() <= LIMITS.head_bytes + READ_BYTES, "the inbox is not bounded");
-        match read {
-            Poll::Ready(Ok(())) if !buf.filled().is_empty() => released.extend(buf.filled()),
-            Poll::Ready(Ok(())) | Poll::Pending => return Drained { gate, facts, released },
-            Poll::Ready(Err(error)) => panic!("{error}"),
-        }
-    }
-}
-
-impl Drained {
-    fn facts(&self) -> (Vec<HeadFact>, Option<Fault>) {
-        let facts = std::iter::from_fn(|| match self.facts.next() {
-            HeadFact::Refused(Fault::Unannounced) => None,
-            verdict @ (HeadFact::Passed(_) | HeadFact::Refused(_)) => Some(verdict),
-        });
-        (facts.collect(), self.facts.body_fault())
-    }
 }
 
 /// Well-formed messages, what hyper is to be given of them, and how many there are.
@@ -156,9 +92,9 @@ proptest! {
         at in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
         room in 1_usize..9000,
     ) {
-        let whole = drained(&bytes);
-        let apart = drain(cut(&bytes, &at), room);
-        let single = drain(bytes.chunks(1).map(<[u8]>::to_vec).collect(), 1);
+        let mut whole = drained(&bytes);
+        let mut apart = drain(cut(&bytes, &at), room);
+        let mut single = drain(bytes.chunks(1).map(<[u8]>::to_vec).collect(), 1);
         prop_assert_eq!(&whole.released, &apart.released);
         prop_assert_eq!(&whole.released, &single.released);
         let facts = whole.facts();
@@ -178,7 +114,7 @@ proptest! {
         ]),
         tail in proptest::collection::vec(any::<u8>(), 0..50),
     ) {
-        let drained = drained(&[&sent, bad, &tail].concat());
+        let mut drained = drained(&[&sent, bad, &tail].concat());
         let stand_in = drained.released.strip_prefix(&clean[..]);
         prop_assert!(stand_in.is_some_and(|stand_in| stand_in.starts_with(b"GET http://refused.invalid/ ")));
         let (facts, fault) = drained.facts();
