@@ -12,6 +12,7 @@ pub mod load;
 pub mod observed;
 mod play;
 pub mod report;
+pub mod seeds;
 pub mod suite;
 pub mod target;
 pub mod verdict;

@@ -16,7 +16,6 @@ pub mod origin;
 pub mod packets;
 pub mod pki;
 pub mod proxy;
-pub mod seeds;
 
 /// A public address that belongs to nobody in a test: a canary, dialled by mistake only.
 pub const EVIL: &str = "203.0.114.66";

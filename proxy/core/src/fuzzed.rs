@@ -14,8 +14,8 @@ pub use crate::{
 pub(crate) mod seeds {
     use std::path::Path;
 
-    pub(crate) use egret_testkit::seeds::Changes;
-    use egret_testkit::{case, seeds::Seeds};
+    pub(crate) use egret_attack::seeds::Changes;
+    use egret_attack::{case, seeds::Seeds};
 
     /// What the attack cases send.
     pub(crate) fn corpus() -> Seeds {

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use egret_testkit::{case, seeds::Seeds};
+use egret_attack::{case, seeds::Seeds};
 
 fn main() -> io::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
