@@ -7,7 +7,12 @@
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 use egret_policy::{Denial, Pinned};
-use tokio::{net::TcpStream, task::JoinSet, time};
+use socket2::SockRef;
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+    time,
+};
 
 use crate::{
     live::Cut,
@@ -61,6 +66,7 @@ pub async fn dial<G>(
         Ok(Err(error)) => return Err(DialError::Refused(error)),
         Err(_) => return Err(DialError::Timeout),
     };
+    SockRef::from(&stream).set_linger(None).map_err(DialError::Refused)?;
     let peer = stream.peer_addr().map_err(DialError::Refused)?;
     let grant = pinned.reached(peer).map_err(DialError::Peer)?;
     let socket = Socket::new(Stream::Tcp(stream), cut.clone()).map_err(DialError::Refused)?;
@@ -73,7 +79,7 @@ async fn first(mut addresses: VecDeque<SocketAddr>) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     loop {
         match addresses.pop_front() {
-            Some(address) => drop(attempts.spawn(TcpStream::connect(address))),
+            Some(address) => drop(attempts.spawn(attempt(address))),
             None if attempts.is_empty() => return Err(last),
             None => {}
         }
@@ -86,6 +92,16 @@ async fn first(mut addresses: VecDeque<SocketAddr>) -> io::Result<TcpStream> {
             () = time::sleep(ATTEMPT_DELAY), if !addresses.is_empty() => {}
         }
     }
+}
+
+/// One attempt; given up, also at the moment when it succeeds, it is reset and not wound down.
+async fn attempt(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_zero_linger()?;
+    socket.connect(address).await
 }
 
 /// IPv6 and IPv4 in turn, each family in the order of the answer (RFC 8305, section 4).
