@@ -13,7 +13,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use egret_policy::{Ask, Grant, Method, Permit, Target, Worker};
+use egret_policy::{Ask, Grant, Method, Permit};
 use http::{
     HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, CONTENT_LENGTH, EXPECT},
@@ -34,7 +34,7 @@ use crate::{
     gate::HeadFact,
     hop,
     inject::inject,
-    live::{Registration, Standing},
+    live::{Asked, Registration, Standing},
     origin::{Key, Origin, Release},
     parse::Head,
     record::{ClosedBy, Draft},
@@ -212,7 +212,7 @@ async fn on_proxy(
 
     match head {
         Head::Request { method, target } => {
-            let asked = Asked { worker, method, target };
+            let asked = Arc::new(Asked { worker, method, target });
             forward(connection, draft, registration, asked, request).await
         }
         Head::Tunnel(authority) => {
@@ -229,11 +229,11 @@ async fn forward(
     connection: &Connection,
     draft: &mut Draft,
     registration: &Registration,
-    asked: Asked,
+    asked: Arc<Asked>,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let outbound = Outbound::new(connection, draft, request);
-    let permit = decide(connection, draft, &asked)?;
+    let permit = decide(connection, draft, registration, &asked)?;
     if outbound.ends_here(&asked)? {
         draft.allow(permit.verdict(), permit.rule()).await?;
         return Ok(Answer::Here);
@@ -249,7 +249,7 @@ async fn forward(
     // have acted upon is sent once more: decided, resolved, pinned and dialled anew.
     if let (Err(Unsent::Stale(upload)), Some(again)) = (&mut sent, again) {
         let outbound = again.with(upload.take());
-        let permit = decide(connection, draft, &granted.asked)?;
+        let permit = decide(connection, draft, registration, &granted.asked)?;
         let reached = reach(connection, draft, &granted.asked, permit, Reuse::Never).await?;
         origin = reached.origin;
         granted.grant = reached.grant;
@@ -291,8 +291,8 @@ async fn in_tunnel(
 
     // 4 decide
     let outbound = Outbound::new(connection, draft, request);
-    let asked = Asked { worker: tunnel.worker.clone(), method, target };
-    let permit = decide(connection, draft, &asked)?;
+    let asked = Arc::new(Asked { worker: tunnel.worker.clone(), method, target });
+    let permit = decide(connection, draft, registration, &asked)?;
     let grant = permit.over(&tunnel.grant, &connection.shared.own.current())?;
     draft.pinned(grant.peer());
     draft.allow(grant.verdict(), grant.rule()).await?;
@@ -314,16 +314,15 @@ async fn in_tunnel(
     })
 }
 
-/// What a worker asked for, in canonical form.
-struct Asked {
-    worker: Arc<Worker>,
-    method: Box<str>,
-    target: Target,
-}
-
-/// Stage 4.
-fn decide(connection: &Connection, draft: &mut Draft, asked: &Asked) -> Result<Permit, Refusal> {
-    let Asked { worker, method, target } = asked;
+/// Stage 4. What is permitted is entered in the live index from here on, so that whatever takes it
+/// away finds it; it is checked before the origin is dialled, and again before the first byte.
+fn decide(
+    connection: &Connection,
+    draft: &mut Draft,
+    registration: &Registration,
+    asked: &Arc<Asked>,
+) -> Result<Permit, Refusal> {
+    let Asked { worker, method, target } = &**asked;
     let policy = connection.shared.policy.load_full();
     let ask = Ask { worker, method: Method::parse(method)?, target };
     let began = Instant::now();
@@ -331,6 +330,8 @@ fn decide(connection: &Connection, draft: &mut Draft, asked: &Asked) -> Result<P
     draft.policy(policy.revision(), began);
     let permit = permit?;
     draft.permitted(permit.verdict(), permit.rule());
+    let standing = Standing::Request { asked: asked.clone(), peer: None };
+    registration.stand(permit.rule(), &[], standing);
     Ok(permit)
 }
 
@@ -353,7 +354,7 @@ enum Reuse {
 async fn reach(
     connection: &Connection,
     draft: &mut Draft,
-    asked: &Asked,
+    asked: &Arc<Asked>,
     permit: Permit,
     reuse: Reuse,
 ) -> Result<Reached, Refusal> {
@@ -367,6 +368,8 @@ async fn reach(
 
     // 6 pin
     let pinned = permit.pin(&answers, &shared.own.current())?;
+    let standing = Standing::Request { asked: asked.clone(), peer: None };
+    connection.still_standing(&asked.worker.id, &standing)?;
 
     // 7 connect: by a connection that this worker had made to one of the pinned addresses, or anew
     // while the decision is written. Not a byte follows before both are done.
@@ -395,7 +398,7 @@ async fn reach(
 
 /// A request that was decided, with the grant for the connection it may leave over.
 struct Granted {
-    asked: Asked,
+    asked: Arc<Asked>,
     grant: Grant,
 }
 
@@ -408,13 +411,7 @@ impl Granted {
     }
 
     fn standing(&self) -> Standing {
-        let Asked { worker, method, target } = &self.asked;
-        Standing::Request {
-            worker: worker.clone(),
-            method: method.clone(),
-            target: target.clone(),
-            peer: self.grant.peer(),
-        }
+        Standing::Request { asked: self.asked.clone(), peer: Some(self.grant.peer()) }
     }
 }
 
@@ -460,7 +457,8 @@ async fn send(
     origin: &mut Origin,
 ) -> Result<Sent, Unsent> {
     let shared = &connection.shared;
-    let Granted { asked: Asked { worker, method, target }, grant } = granted;
+    let Granted { asked, grant } = granted;
+    let Asked { worker, method, target } = &**asked;
     let Outbound { mut parts, body: mut upload, state, upgrade } = outbound;
     let limits = grant.limits();
     if announced(&parts.headers) > Some(limits.max_request_bytes) {

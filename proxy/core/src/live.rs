@@ -31,7 +31,8 @@ pub(crate) struct Live {
     hasher: std::hash::RandomState,
 }
 
-/// What an entry may do now, so that a new policy can decide it again.
+/// What an entry may do now, so that a new policy can decide it again. The peer is there once it
+/// has been reached.
 #[derive(Clone)]
 pub(crate) enum Standing {
     /// Nothing is granted yet, or the connection is idle between two requests.
@@ -40,11 +41,18 @@ pub(crate) enum Standing {
     Tunnel {
         worker: Arc<Worker>,
         authority: Authority,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
         selected: Option<Selected>,
     },
     /// A request under way.
-    Request { worker: Arc<Worker>, method: Box<str>, target: Target, peer: SocketAddr },
+    Request { asked: Arc<Asked>, peer: Option<SocketAddr> },
+}
+
+/// What a worker asked for, in canonical form.
+pub(crate) struct Asked {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) method: Box<str>,
+    pub(crate) target: Target,
 }
 
 /// What the first bytes of a tunnel were.

@@ -14,7 +14,7 @@ use crate::{
     clock::Clock,
     identify::{Identification, Workers},
     listen::{Acceptor, Bound, Inherited, ListenError, listen},
-    live::{Live, Selected, Selector, Standing},
+    live::{Asked, Live, Selected, Selector, Standing},
     origin::Pool,
     own::Own,
     record::{ClosedBy, Recorder},
@@ -64,17 +64,18 @@ impl Shared {
         let own = self.own.current();
         match standing {
             Standing::Nothing => Ok(()),
-            Standing::Request { worker, method, target, peer } => {
+            Standing::Request { asked, peer } => {
+                let Asked { worker, method, target } = &**asked;
                 let method = Method::parse(method).expect("stage 2 parsed it");
                 let permit = policy.decide(&Ask { worker, method, target }, now)?;
-                let answers = Answers { addresses: vec![peer.ip()], aliases: vec![] };
-                permit.pin(&answers, &own)?.reached(*peer)?;
+                let Some(peer) = *peer else { return Ok(()) };
+                permit.pin(&only(peer), &own)?.reached(peer)?;
                 Ok(())
             }
             Standing::Tunnel { worker, authority, peer, selected } => {
                 let permit = policy.decide_tunnel(&TunnelAsk { worker, authority }, now)?;
-                let answers = Answers { addresses: vec![peer.ip()], aliases: vec![] };
-                let grant = permit.pin(&answers, &own)?.reached(*peer)?;
+                let Some(peer) = *peer else { return Ok(()) };
+                let grant = permit.pin(&only(peer), &own)?.reached(peer)?;
                 match selected {
                     None | Some(Selected::Http) => Ok(()),
                     Some(Selected::Opaque) => grant.select_opaque().map(drop),
@@ -87,6 +88,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// The answer that names the address which was reached.
+fn only(peer: SocketAddr) -> Answers {
+    Answers { addresses: vec![peer.ip()], aliases: vec![] }
 }
 
 /// Why the proxy cannot start.

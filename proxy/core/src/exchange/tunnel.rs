@@ -5,7 +5,7 @@
 //! byte goes up before the decision is on record. What the tunnel turns out to carry selects the
 //! rule; plain HTTP is not relayed but served, each request as an exchange of its own.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 use egret_policy::{Authority, Passage, Scheme, Sni, TlsClaim, TunnelAsk, TunnelGrant, Worker};
@@ -59,6 +59,8 @@ pub(super) async fn connect(
     draft.policy(policy.revision(), began);
     let permit = permit?;
     draft.permitted(permit.verdict(), None);
+    let standing = standing_of(&worker, &authority, None, None);
+    registration.stand(None, &[], standing.clone());
 
     // 5 resolve
     let began = Instant::now();
@@ -67,12 +69,14 @@ pub(super) async fn connect(
 
     // 6 pin
     let pinned = permit.pin(&answers, &shared.own.current())?;
+    connection.still_standing(&worker.id, &standing)?;
 
     // 7 connect
     let connected = dial(pinned, shared.limits.connect_timeout, &connection.cut).await?;
     draft.connected(connected.grant.peer(), connected.took);
 
-    let standing = standing_of(&worker, &authority, &connected.grant, None);
+    let peer = Some(connected.grant.peer());
+    let standing = standing_of(&worker, &authority, peer, None);
     registration.stand(None, &[], standing.clone());
     connection.still_standing(&worker.id, &standing)?;
     Ok(OpenTunnel { worker, authority, connected })
@@ -82,15 +86,10 @@ pub(super) async fn connect(
 fn standing_of(
     worker: &Arc<Worker>,
     authority: &Authority,
-    grant: &TunnelGrant,
+    peer: Option<SocketAddr>,
     selected: Option<Selected>,
 ) -> Standing {
-    Standing::Tunnel {
-        worker: worker.clone(),
-        authority: authority.clone(),
-        peer: grant.peer(),
-        selected,
-    }
+    Standing::Tunnel { worker: worker.clone(), authority: authority.clone(), peer, selected }
 }
 
 /// Stages 8 to 10 of a tunnel: the first bytes say what it carries, and only then do any go up.
@@ -159,11 +158,11 @@ pub(super) async fn pass(
         // Whoever starts a proxy refuses such a policy; relayed blindly it would be half kept.
         return close(draft, Refusal::Internal).await;
     }
+    let standing = standing_of(&worker, &authority, Some(grant.peer()), Some(selected));
+    registration.stand(passage.rule(), &[], standing.clone());
     if let Err(error) = draft.allow(passage.verdict(), passage.rule()).await {
         return close(draft, Refusal::Audit(error)).await;
     }
-    let standing = standing_of(&worker, &authority, &grant, Some(selected));
-    registration.stand(passage.rule(), &[], standing.clone());
     if let Err(refusal) = connection.still_standing(&worker.id, &standing) {
         return close(draft, refusal).await;
     }
@@ -228,7 +227,7 @@ fn pass_http(
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
         let PlainTunnel { worker, authority, grant, origin, end } = tunnel;
-        let standing = standing_of(&worker, &authority, &grant, Some(Selected::Http));
+        let standing = standing_of(&worker, &authority, Some(grant.peer()), Some(Selected::Http));
         registration.stand(None, &[], standing);
         let origin = Origin::speak(origin, grant.peer(), &connection.shared.tasks).await;
         let Ok(origin) = origin else { return draft.complete(ClosedBy::Upstream) };
