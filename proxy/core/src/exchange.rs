@@ -407,6 +407,7 @@ impl Granted {
     fn stand(&self, connection: &Connection, registration: &Registration) -> Result<(), Refusal> {
         let standing = self.standing();
         registration.stand(self.grant.rule(), self.grant.credentials(), standing.clone());
+        registration.until(self.grant.expires());
         connection.still_standing(&self.asked.worker.id, &standing)
     }
 

@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use egret_policy::{Authority, CredentialId, RuleId, Target, Worker, WorkerId};
+use egret_policy::{Authority, CredentialId, RuleId, Target, Timestamp, Worker, WorkerId};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::record::ClosedBy;
@@ -72,6 +72,7 @@ struct Entry {
     rule: Option<RuleId>,
     credentials: Box<[CredentialId]>,
     standing: Standing,
+    expires: Option<Timestamp>,
 }
 
 /// Whose entries a cut is about.
@@ -106,6 +107,7 @@ impl Live {
             rule: None,
             credentials: Box::default(),
             standing: Standing::Nothing,
+            expires: None,
         };
         self.shard(id).insert(id, entry);
         Registration { live: self.clone(), id }
@@ -136,6 +138,11 @@ impl Live {
     /// Cuts every entry whose standing `lost` says is no longer allowed.
     pub(crate) fn cut_losers(&self, lost: impl Fn(&Standing) -> bool) -> usize {
         self.cut_where(ClosedBy::Policy, |entry| lost(&entry.standing))
+    }
+
+    /// Cuts every entry whose rule has expired by `now`.
+    pub(crate) fn cut_expired(&self, now: Timestamp) -> usize {
+        self.cut_where(ClosedBy::Policy, |entry| entry.expires.is_some_and(|at| at <= now))
     }
 
     fn cut_where(&self, by: ClosedBy, chosen: impl Fn(&Entry) -> bool) -> usize {
@@ -187,6 +194,14 @@ impl Registration {
             entry.credentials = credentials.into();
             entry.standing = standing;
         });
+    }
+
+    /// Records when the rule that granted this ends. What is not known to have begun by then is
+    /// checked by whoever begins it.
+    pub(crate) fn until(&self, expires: Option<Timestamp>) {
+        if expires.is_some() {
+            self.change(|entry| entry.expires = expires);
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Entry)) {
@@ -284,6 +299,20 @@ mod tests {
         cut.now(ClosedBy::Revoked);
         cut.now(ClosedBy::Drain);
         assert_eq!(cut.by(), Some(ClosedBy::Revoked));
+    }
+
+    #[test]
+    fn what_has_expired_is_cut_and_what_has_not_is_not() {
+        let live = Live::new();
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let cuts = [Cut::default(), Cut::default(), Cut::default()];
+        let entries = [live.enter(&cuts[0]), live.enter(&cuts[1]), live.enter(&cuts[2])];
+        entries[0].until(Some(at(10)));
+        entries[1].until(Some(at(11)));
+
+        assert_eq!(live.cut_expired(at(10)), 1);
+
+        assert_eq!(cuts.map(|cut| cut.by()), [Some(ClosedBy::Policy), None, None]);
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::{
 
 /// Connections above the limit that are told so instead of being reset.
 const OVERFLOW: usize = 64;
+/// A rule that has expired is found within this time, and its exchanges are cut.
+const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 /// How long cut exchanges are given to write their completions.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -173,6 +175,7 @@ impl Proxy {
             accepting.spawn(accept(socket, listener, shared.clone()));
         }
         let refreshing = tokio::spawn(shared.own.clone().keep_fresh());
+        let expiring = tokio::spawn(expire(shared.clone()));
         let tidying = tokio::spawn(shared.pool.clone().keep_fresh());
 
         stop.cancelled().await;
@@ -180,6 +183,7 @@ impl Proxy {
         accepting.close();
         accepting.wait().await;
         refreshing.abort();
+        expiring.abort();
         tidying.abort();
         shared.pool.close();
         shared.tasks.close();
@@ -190,6 +194,16 @@ impl Proxy {
                 tracing::error!("connections were still open at the end");
             }
         }
+    }
+}
+
+/// Cuts what has expired, again and again. The limits of a relay count on a clock that stands
+/// still while the machine sleeps and does not follow when the time of day is set; this one asks.
+async fn expire(shared: Arc<Shared>) {
+    let mut interval = tokio::time::interval(EXPIRE_EVERY);
+    loop {
+        interval.tick().await;
+        shared.live.cut_expired(shared.clock.now());
     }
 }
 

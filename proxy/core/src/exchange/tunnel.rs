@@ -163,6 +163,7 @@ pub(super) async fn pass(
     if let Err(error) = draft.allow(passage.verdict(), passage.rule()).await {
         return close(draft, Refusal::Audit(error)).await;
     }
+    registration.until(passage.expires());
     if let Err(refusal) = connection.still_standing(&worker.id, &standing) {
         return close(draft, refusal).await;
     }
