@@ -6,7 +6,7 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -25,7 +25,7 @@ use crate::{
     gate::{Facts, Gate, GateLimits, gate},
     identify::Identification,
     listen::{Acceptor, Peer},
-    live::{Cut, Seat, Standing},
+    live::{Cut, Registration, Seat, Standing},
     proxy::Shared,
     record::ClosedBy,
     refusal::Refusal,
@@ -63,6 +63,8 @@ pub(crate) struct Connection {
     pub(crate) tunnel: Option<Arc<HttpTunnel>>,
     place: Place,
     seat: Mutex<Option<Seat>>,
+    /// The entry of the connection itself, as long as requests are served on it.
+    entry: Weak<Registration>,
 }
 
 /// Whether a connection is served, or only told that it is not.
@@ -99,6 +101,10 @@ impl Connection {
         }
         let limit = self.shared.limits.connections_per_worker;
         *seat = Some(self.shared.live.seat(worker, limit).ok_or(Refusal::Overloaded)?);
+        // Between two requests, too, the connection is that worker's, and ends with its rights.
+        if let Some(entry) = self.entry.upgrade() {
+            entry.identify(worker);
+        }
         Ok(())
     }
 
@@ -148,7 +154,7 @@ fn take_in(stream: Stream, peer: Peer, listener: &Arc<Listener>, shared: &Arc<Sh
     let cut = Cut::default();
     let Ok(socket) = Socket::new(stream, cut.clone()) else { return };
     let watch = socket.watch();
-    let registration = shared.live.enter(&cut);
+    let registration = Arc::new(shared.live.enter(&cut));
     let (io, facts) = gate(socket, gate_limits(shared));
     let connection = Arc::new(Connection {
         shared: shared.clone(),
@@ -159,6 +165,7 @@ fn take_in(stream: Stream, peer: Peer, listener: &Arc<Listener>, shared: &Arc<Sh
         tunnel: None,
         place,
         seat: Mutex::default(),
+        entry: Arc::downgrade(&registration),
     });
     shared.tasks.spawn(until_cut(cut, async move {
         let _registration = registration;
@@ -185,6 +192,7 @@ pub(crate) async fn serve_tunnel(
         tunnel: Some(tunnel),
         place: Place::Inside { _outer: outer.clone() },
         seat: Mutex::default(),
+        entry: Weak::new(),
     });
     serve(connection, io, watch, origin_ended).await;
 }
