@@ -14,6 +14,8 @@ mod limits;
 mod names;
 #[path = "path/origins.rs"]
 mod origins;
+#[path = "path/races.rs"]
+mod races;
 #[path = "path/requests.rs"]
 mod requests;
 #[path = "path/revocation.rs"]
@@ -27,6 +29,7 @@ use egret_testkit::{
     dns::Dns,
     namespace::Namespace,
     origin::{Origin, Plan},
+    packets::PacketLog,
     pki::Pki,
 };
 use libtest_mimic::{Arguments, Trial};
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         dns: Dns::start().expect("the name server's address is free"),
         origin: Origin::start(Plan::good(&pki).expect("a certificate can be made"))
             .expect("the origins' ports are free"),
+        packets: PacketLog::start().expect("a packet socket can be opened"),
         pki,
         directory: entered.directory().to_owned(),
     });
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
             Ok(())
         })
     })
+    .chain(races::trials(&stage))
     .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -18,7 +18,7 @@ use egret_testkit::{
     client::Client,
     dns::Dns,
     origin::{Origin, Plan},
-    packets::Own,
+    packets::{Own, PacketLog},
     pki::Pki,
 };
 use egret_vault_bridge::NoVault;
@@ -29,8 +29,16 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Stage {
     pub(crate) dns: Dns,
     pub(crate) origin: Origin,
+    pub(crate) packets: PacketLog,
     pub(crate) pki: Pki,
     pub(crate) directory: PathBuf,
+}
+
+/// What a scene may have in place of the ordinary surroundings.
+pub(crate) struct Around {
+    pub(crate) workers: Arc<dyn Workers>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) audit: tempfile::TempDir,
 }
 
 impl Stage {
@@ -56,9 +64,23 @@ impl Stage {
         change: impl FnOnce(&mut Settings),
         workers: Arc<dyn Workers>,
     ) -> Scene {
-        let settings = self.set(change);
-        let audit = tempfile::tempdir_in(&self.directory).unwrap();
-        Scene::open(settings, compile(policy), workers, audit)
+        let around = Around { workers, clock: Arc::new(SystemClock), audit: self.folder() };
+        self.play_in(policy, change, around)
+    }
+
+    /// Makes a folder that goes when it is dropped.
+    pub(crate) fn folder(&self) -> tempfile::TempDir {
+        tempfile::tempdir_in(&self.directory).unwrap()
+    }
+
+    /// Starts a proxy with other surroundings.
+    pub(crate) fn play_in(
+        &self,
+        policy: &str,
+        change: impl FnOnce(&mut Settings),
+        around: Around,
+    ) -> Scene {
+        Scene::open(self.set(change), compile(policy), around)
     }
 
     /// Requires that a proxy cannot listen; returns what it says and the kind of the cause.
@@ -67,9 +89,11 @@ impl Stage {
         policy: &str,
         change: impl FnOnce(&mut Settings),
     ) -> (String, std::io::ErrorKind) {
-        let audit = tempfile::tempdir_in(&self.directory).unwrap();
+        let audit = self.folder();
         let (recorder, flush) = Recorder::open(audit.path()).unwrap();
-        let ports = ports(recorder, Arc::new(StaticWorkers::new(vec![])));
+        let workers = Arc::new(StaticWorkers::new(vec![]));
+        let ports =
+            Ports { workers, recorder, bridge: Arc::new(NoVault), clock: Arc::new(SystemClock) };
         let (settings, policy) = (self.set(change), compile(policy));
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let error = match runtime.block_on(Proxy::bind(settings, ports, policy, vec![])) {
@@ -118,14 +142,10 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    fn open(
-        settings: Settings,
-        policy: Arc<Policy>,
-        workers: Arc<dyn Workers>,
-        audit: tempfile::TempDir,
-    ) -> Self {
+    fn open(settings: Settings, policy: Arc<Policy>, around: Around) -> Self {
+        let Around { workers, clock, audit } = around;
         let (recorder, flush) = Recorder::open(audit.path()).unwrap();
-        let ports = ports(recorder, workers);
+        let ports = Ports { workers, recorder, bridge: Arc::new(NoVault), clock };
         let stop = CancellationToken::new();
         let (tell, told) = std::sync::mpsc::channel();
         let stopped = stop.clone();
@@ -147,9 +167,14 @@ impl Scene {
 
     /// Ends the proxy and returns everything it recorded.
     pub(crate) fn end(mut self) -> Vec<Value> {
+        self.stop();
+        self.records()
+    }
+
+    /// Ends the proxy.
+    pub(crate) fn stop(&mut self) {
         self.stop.cancel();
         self.running.take().expect("a scene ends once").join().expect("the proxy ended well");
-        self.records()
     }
 
     /// Returns what is recorded so far.
@@ -196,10 +221,6 @@ impl Drop for Scene {
     }
 }
 
-fn ports(recorder: Recorder, workers: Arc<dyn Workers>) -> Ports {
-    Ports { workers, recorder, bridge: Arc::new(NoVault), clock: Arc::new(SystemClock) }
-}
-
 /// Compiles a policy that must be good.
 pub(crate) fn compile(text: &str) -> Arc<Policy> {
     let loaded = Policy::load(text);
@@ -211,7 +232,8 @@ fn read(path: &std::path::Path) -> Vec<Value> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-struct SystemClock;
+/// The time of day.
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
