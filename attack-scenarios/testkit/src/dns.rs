@@ -20,6 +20,7 @@ pub use self::{
 
 mod answer;
 pub mod script;
+pub mod secure;
 mod wire;
 
 /// Where the server listens inside the namespace, over UDP and TCP.
@@ -37,6 +38,10 @@ pub enum Protocol {
     Udp,
     /// A length-prefixed message of a stream.
     Tcp,
+    /// The same inside TLS.
+    Tls,
+    /// The body of an HTTP/2 request inside TLS.
+    Https,
 }
 
 /// One query that was received.
@@ -46,7 +51,7 @@ pub struct Query {
     pub name: String,
     /// The type asked for.
     pub kind: Kind,
-    /// UDP or TCP.
+    /// How it came.
     pub protocol: Protocol,
     /// The transaction's number.
     pub id: u16,

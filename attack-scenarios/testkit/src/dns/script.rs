@@ -159,7 +159,8 @@ impl Proto {
     fn is(self, protocol: Protocol) -> bool {
         match (self, protocol) {
             (Self::Udp, Protocol::Udp) | (Self::Tcp, Protocol::Tcp) => true,
-            (Self::Udp, Protocol::Tcp) | (Self::Tcp, Protocol::Udp) => false,
+            (Self::Udp, Protocol::Tcp | Protocol::Tls | Protocol::Https)
+            | (Self::Tcp, Protocol::Udp | Protocol::Tls | Protocol::Https) => false,
         }
     }
 }
