@@ -27,6 +27,7 @@ mod record;
 mod refusal;
 mod relay;
 mod resolve;
+mod roots;
 mod settings;
 mod socket;
 mod tunnel;
@@ -38,9 +39,11 @@ pub use self::{
     live::Selector,
     proxy::{BindError, Handle, Ports, Proxy},
     record::{ClosedBy, Flush, RecordError, Recorder},
-    resolve::ResolverError,
+    resolve::{ResolverError, SystemError},
+    roots::{Roots, RootsError},
     settings::{
-        ConnectionLimits, DnsSettings, IdentityKind, ListenAddress, ListenerSettings, Settings,
+        ConnectionLimits, DnsSettings, IdentityKind, ListenAddress, ListenerSettings, NameServer,
+        Settings, Transport,
     },
 };
 

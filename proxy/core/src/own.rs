@@ -1,8 +1,8 @@
 //! Which addresses are egret's own: never a target, whatever a policy says.
 //!
-//! Listeners and name servers are known when the proxy starts; a wildcard listener is one on every
-//! address of the machine. The addresses of the machine's interfaces change while it runs, so they
-//! are read again at an interval. A stale list errs on the side of an address that came up within
+//! Listeners are known when the proxy starts; a wildcard listener is one on every address of the
+//! machine. Name servers may be exchanged for others. The addresses of the machine's interfaces
+//! change while it runs, so they are read again at an interval. A stale list errs on the side of an address that came up within
 //! that interval; loopback and private ranges are forbidden by class in any case.
 
 use std::{
@@ -20,16 +20,27 @@ const REFRESH: Duration = Duration::from_secs(10);
 
 /// The current list, shared by every exchange.
 pub(crate) struct Own {
-    endpoints: Vec<SocketAddr>,
+    listeners: Vec<SocketAddr>,
+    servers: ArcSwap<Vec<SocketAddr>>,
     current: ArcSwap<OwnAddresses>,
 }
 
 impl Own {
-    /// Reads the interfaces for the first time; `endpoints` are where egret listens or asks.
-    pub(crate) fn new(endpoints: Vec<SocketAddr>) -> io::Result<Arc<Self>> {
-        let own = Self { endpoints, current: ArcSwap::default() };
+    /// Reads the interfaces for the first time; egret listens and asks at these addresses.
+    pub(crate) fn new(
+        listeners: Vec<SocketAddr>,
+        servers: Vec<SocketAddr>,
+    ) -> io::Result<Arc<Self>> {
+        let servers = ArcSwap::from_pointee(servers);
+        let own = Self { listeners, servers, current: ArcSwap::default() };
         own.refresh()?;
         Ok(Arc::new(own))
+    }
+
+    /// Takes other name servers from now on.
+    pub(crate) fn asked_at(&self, servers: Vec<SocketAddr>) -> io::Result<()> {
+        self.servers.store(Arc::new(servers));
+        self.refresh()
     }
 
     pub(crate) fn current(&self) -> Arc<OwnAddresses> {
@@ -50,7 +61,8 @@ impl Own {
     fn refresh(&self) -> io::Result<()> {
         let interfaces: BTreeSet<IpAddr> =
             if_addrs::get_if_addrs()?.iter().map(if_addrs::Interface::ip).collect();
-        let endpoints = expand(&self.endpoints, &interfaces);
+        let mut endpoints = expand(&self.listeners, &interfaces);
+        endpoints.extend(self.servers.load().iter());
         self.current.store(Arc::new(OwnAddresses {
             endpoints: endpoints.into_iter().collect(),
             interfaces: interfaces.into_iter().collect(),
@@ -60,12 +72,12 @@ impl Own {
 }
 
 /// A wildcard stands for every address of the machine, and an IPv6 one takes IPv4 as well.
-fn expand(endpoints: &[SocketAddr], interfaces: &BTreeSet<IpAddr>) -> BTreeSet<SocketAddr> {
+fn expand(listeners: &[SocketAddr], interfaces: &BTreeSet<IpAddr>) -> BTreeSet<SocketAddr> {
     let mut expanded = BTreeSet::new();
-    for endpoint in endpoints {
-        expanded.insert(*endpoint);
-        if endpoint.ip().is_unspecified() {
-            expanded.extend(interfaces.iter().map(|ip| SocketAddr::new(*ip, endpoint.port())));
+    for listener in listeners {
+        expanded.insert(*listener);
+        if listener.ip().is_unspecified() {
+            expanded.extend(interfaces.iter().map(|ip| SocketAddr::new(*ip, listener.port())));
         }
     }
     expanded
@@ -85,7 +97,15 @@ mod tests {
 
     #[test]
     fn the_interfaces_of_this_machine_are_read() {
-        let own = Own::new(vec!["127.0.0.1:3128".parse().unwrap()]).unwrap();
+        let own = Own::new(vec!["127.0.0.1:3128".parse().unwrap()], vec![]).unwrap();
         assert!(own.current().interfaces.contains(&"127.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn other_name_servers_take_the_place_of_those_before() {
+        let servers = |text: &str| vec![text.parse::<SocketAddr>().unwrap()];
+        let own = Own::new(vec![], servers("192.0.2.1:53")).unwrap();
+        own.asked_at(servers("192.0.2.2:53")).unwrap();
+        assert_eq!(own.current().endpoints, servers("192.0.2.2:53"));
     }
 }

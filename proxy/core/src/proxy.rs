@@ -135,9 +135,8 @@ impl Proxy {
             addresses.push(address);
         }
         let resolver = Resolver::new(&settings.dns)?;
-        let mut endpoints: Vec<_> = addresses.iter().filter_map(ListenAddress::tcp).collect();
-        endpoints.extend(resolver.servers());
-        let own = Own::new(endpoints).map_err(BindError::Interfaces)?;
+        let listening = addresses.iter().filter_map(ListenAddress::tcp).collect();
+        let own = Own::new(listening, resolver.servers()).map_err(BindError::Interfaces)?;
         let shared = Arc::new(Shared {
             policy: ArcSwap::new(policy),
             workers: ports.workers,
@@ -177,6 +176,9 @@ impl Proxy {
         let refreshing = tokio::spawn(shared.own.clone().keep_fresh());
         let expiring = tokio::spawn(expire(shared.clone()));
         let tidying = tokio::spawn(shared.pool.clone().keep_fresh());
+        let following = shared.clone();
+        let following =
+            tokio::spawn(async move { following.resolver.follow(&following.own).await });
 
         stop.cancelled().await;
         shared.stop.cancel();
@@ -186,6 +188,7 @@ impl Proxy {
         expiring.abort();
         tidying.abort();
         shared.pool.close();
+        following.abort();
         shared.tasks.close();
         if timeout(shared.limits.drain_timeout, shared.tasks.wait()).await.is_err() {
             shared.live.cut(&Selector::All, ClosedBy::Drain);

@@ -1,74 +1,114 @@
 //! Asks the name servers for all addresses of a permitted name.
 //!
-//! A and AAAA are asked at once, by the name as it is: no search domains, no hosts file. One outer
-//! deadline bounds everything, since the library's own time-outs are per attempt. Answers are kept
-//! for their time to live up to a ceiling, and one look-up serves all who wait for it. What an
-//! answer means is not judged here: every use of it is pinned again under the permit of the day.
+//! A and AAAA are asked at once, by the name as it is: no search domains, no hosts file. One
+//! deadline bounds everything, and so are the look-ups under way and the answers that are kept.
+//! Servers are asked one after the other, beginning with the one that answered last; the next one
+//! gets its turn when one has no answer, never when one has lied. One look-up serves all who wait
+//! for it. What an answer means is not judged here: every use of it is pinned again under the
+//! permit of the day.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
-
-use egret_policy::{Answers, Host, HostName};
-use hickory_resolver::{
-    TokioResolver,
-    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
-    net::{DnsError, NetError, runtime::TokioRuntimeProvider},
-    proto::{
-        op::ResponseCode,
-        rr::{Name, RecordType},
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
     },
-    system_conf,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use egret_policy::{Answers, Host, HostName};
+use hickory_resolver::proto::{
+    op::Query,
+    rr::{Name, RecordType},
 };
 use moka::{Expiry, future::Cache};
-use tokio::time::{Instant, timeout_at};
+use rustls::ClientConfig;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout_at},
+};
 
-use self::chain::{ChainError, Family};
-use crate::settings::DnsSettings;
+use self::{
+    answer::{AnswerError, Verdict},
+    chain::Family,
+    flights::Flights,
+    server::{Server, ServerFault},
+};
+use crate::{
+    own::Own,
+    settings::{DnsSettings, NameServer},
+};
 
+pub use self::system::SystemError;
+
+mod answer;
 mod chain;
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::chain::fuzzed;
+mod flights;
+mod server;
+mod system;
+#[cfg(test)]
+mod tests;
 
-/// Names whose answers are kept.
+/// Answers that are kept; one of extreme size counts as several.
 const CACHE_NAMES: u64 = 10_000;
+/// Addresses, or an eighth as many aliases, that count as one more answer.
+const CACHE_UNIT: usize = 16;
 /// How long the news that a name has no address is kept when the answer does not say less.
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
-/// What fits an unfragmented datagram on any common path (DNS flag day 2020).
-const EDNS_PAYLOAD: u16 = 1232;
+/// How often the system is asked whether its name servers are still the same.
+const FOLLOW: Duration = Duration::from_secs(10);
+/// The least time between two such questions, however often look-ups fail.
+const FOLLOW_AT_MOST: Duration = Duration::from_secs(1);
 
 /// Looks names up and keeps the answers for a while.
 pub(crate) struct Resolver {
-    hickory: TokioResolver,
-    servers: Vec<SocketAddr>,
+    servers: ArcSwap<Servers>,
+    /// Set where the servers are the system's, which may change.
+    follows: bool,
+    /// A look-up failed: perhaps the network is another one.
+    failed: Notify,
+    client: Arc<ClientConfig>,
     timeout: Duration,
     max_ttl: Duration,
     fixed: HashMap<HostName, Arc<Answers>>,
     cache: Cache<HostName, Kept>,
+    flights: Flights,
+}
+
+/// The servers in use, in the order of the configuration.
+struct Servers {
+    servers: Vec<Server>,
+    /// The one that answered last.
+    first: AtomicUsize,
 }
 
 /// Why there are no addresses to pin.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum ResolveError {
     #[error("the name does not exist")]
     NoSuchName,
     #[error("the name has no address")]
     NoAddress,
-    #[error("the name servers failed")]
-    Failed,
+    #[error("the name server has no answer")]
+    Failed(#[source] ServerFault),
     #[error("the name servers did not answer in time")]
     Timeout,
     #[error("the answer cannot be used")]
-    Answer(#[from] ChainError),
+    Answer(#[from] AnswerError),
+    #[error("too many names are being looked up")]
+    Crowded,
 }
 
 /// Why the resolver cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolverError {
     /// The system names no server, and neither does the configuration.
-    #[error("read the system's name servers; set `servers` in `[dns]`")]
-    System(#[source] NetError),
-    /// The library refused its configuration.
-    #[error("set up the resolver")]
-    Setup(#[source] NetError),
+    #[error("find out the system's name servers; or set `servers` in `[dns]`")]
+    System(#[from] SystemError),
 }
 
 #[derive(Clone)]
@@ -81,35 +121,77 @@ impl Resolver {
     pub(crate) fn new(settings: &DnsSettings) -> Result<Self, ResolverError> {
         let servers = match &settings.servers {
             Some(servers) => servers.clone(),
-            None => system_servers()?,
+            None => system::servers()?,
         };
-        let configured = servers.iter().map(|server| {
-            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut kind| {
-                kind.port = server.port();
-                kind
-            });
-            NameServerConfig::new(server.ip(), true, connections.into())
-        });
-        let config = ResolverConfig::from_parts(None, vec![], configured.collect());
-        let provider = TokioRuntimeProvider::default();
-        let mut builder = TokioResolver::builder_with_config(config, provider);
-        *builder.options_mut() = options(settings.timeout, servers.len());
+        let client = Arc::new(settings.roots.client());
         let fixed = settings.hosts.iter().map(|(name, addresses)| {
             (name.clone(), Arc::new(Answers { addresses: addresses.clone(), aliases: vec![] }))
         });
+        let cache = Cache::builder()
+            .max_capacity(CACHE_NAMES)
+            .weigher(|_: &HostName, kept: &Kept| kept.weight())
+            .expire_after(ByTtl);
         Ok(Self {
-            hickory: builder.build().map_err(ResolverError::Setup)?,
-            servers,
+            servers: ArcSwap::from_pointee(Servers::new(servers, &client, settings.timeout)),
+            follows: settings.servers.is_none(),
+            failed: Notify::new(),
+            client,
             timeout: settings.timeout,
             max_ttl: settings.max_ttl,
             fixed: fixed.collect(),
-            cache: Cache::builder().max_capacity(CACHE_NAMES).expire_after(ByTtl).build(),
+            cache: cache.build(),
+            flights: Flights::default(),
         })
     }
 
     /// The servers asked; egret's own, so never a target.
-    pub(crate) fn servers(&self) -> &[SocketAddr] {
-        &self.servers
+    pub(crate) fn servers(&self) -> Vec<SocketAddr> {
+        self.servers.load().servers.iter().map(|server| server.config().address).collect()
+    }
+
+    /// Follows the system to other name servers, for as long as it is polled; where they are
+    /// configured there is nothing to follow. A system that cannot say keeps the ones it had.
+    pub(crate) async fn follow(&self, own: &Own) {
+        if !self.follows {
+            return;
+        }
+        let mut told = false;
+        loop {
+            tokio::select! {
+                () = sleep(FOLLOW) => {}
+                () = self.failed.notified() => {}
+            }
+            match system::servers() {
+                Ok(named) => {
+                    told = false;
+                    self.change_to(named, own);
+                }
+                Err(error) if !told => {
+                    told = true;
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(error, "the name servers stay those of before");
+                }
+                Err(_) => {}
+            }
+            sleep(FOLLOW_AT_MOST).await;
+        }
+    }
+
+    fn change_to(&self, named: Vec<NameServer>, own: &Own) {
+        let current = self.servers.load();
+        if current.servers.iter().map(Server::config).eq(&named) {
+            return;
+        }
+        let addresses: Vec<_> = named.iter().map(|server| server.address).collect();
+        // Forbidden as a target first, asked second.
+        if let Err(error) = own.asked_at(addresses.clone()) {
+            tracing::warn!(%error, "read the addresses of the interfaces");
+            return;
+        }
+        tracing::info!(servers = ?addresses, "the system has other name servers");
+        self.servers.store(Arc::new(Servers::new(named, &self.client, self.timeout)));
+        // What a name means may differ from network to network.
+        self.cache.invalidate_all();
     }
 
     /// Returns all addresses of `host`; a literal is its own only address.
@@ -126,20 +208,26 @@ impl Resolver {
         if let Some(kept) = self.cache.get(name).await {
             return kept.found;
         }
-        // Failures are not kept: the next request asks again. Boxed: hardly any request gets here.
-        let kept = Box::pin(self.cache.try_get_with(name.clone(), self.look_up(name))).await;
+        let deadline = Instant::now() + self.timeout;
+        // Failures are not kept: the next request asks again. Who waits for another's look-up has
+        // a deadline too: when that one is given up, the look-up begins anew with one who waits.
+        // Boxed: hardly any request gets here.
+        let kept = Box::pin(self.cache.try_get_with(name.clone(), self.look_up(name, deadline)));
+        let kept = timeout_at(deadline, kept).await.map_err(|_| ResolveError::Timeout)?;
         kept.map_err(|error| (*error).clone())?.found
     }
 
-    async fn look_up(&self, name: &HostName) -> Result<Kept, ResolveError> {
-        let deadline = Instant::now() + self.timeout;
+    async fn look_up(&self, name: &HostName, deadline: Instant) -> Result<Kept, ResolveError> {
+        let _flight = self.flights.enter(name).ok_or(ResolveError::Crowded)?;
+        let servers = self.servers.load_full();
         let (v4, v6) = tokio::join!(
-            self.family(name, RecordType::A, deadline),
-            self.family(name, RecordType::AAAA, deadline),
+            servers.family(name, RecordType::A, deadline),
+            servers.family(name, RecordType::AAAA, deadline),
         );
         let families = match (v4, v6) {
             // An answer that lies is not made good by the other family.
             (Err(ResolveError::Answer(error)), _) | (_, Err(ResolveError::Answer(error))) => {
+                tracing::debug!(%name, %error, "an answer is not believed");
                 return Err(error.into());
             }
             (Ok(v4), Ok(v6)) => [v4, v6],
@@ -147,7 +235,10 @@ impl Resolver {
             (Ok(one), Err(_)) | (Err(_), Ok(one)) if !one.addresses.is_empty() => {
                 [one, Family::default()]
             }
-            (Err(error), _) | (_, Err(error)) => return Err(error),
+            (Err(error), _) | (_, Err(error)) => {
+                self.failed.notify_one();
+                return Err(error);
+            }
         };
         Ok(self.keep(families))
     }
@@ -172,7 +263,16 @@ impl Resolver {
         let ceiling = if found.is_ok() { self.max_ttl } else { NEGATIVE_TTL.min(self.max_ttl) };
         Kept { found, ttl: ttl.unwrap_or(NEGATIVE_TTL).min(ceiling) }
     }
+}
 
+impl Servers {
+    fn new(servers: Vec<NameServer>, client: &Arc<ClientConfig>, timeout: Duration) -> Self {
+        let servers = servers.into_iter().map(|server| Server::new(server, client, timeout));
+        Self { servers: servers.collect(), first: AtomicUsize::new(0) }
+    }
+
+    /// Asks one server after the other until one knows. Each has its share of the time that is
+    /// left, so that a silent one leaves time for the next.
     async fn family(
         &self,
         name: &HostName,
@@ -182,44 +282,55 @@ impl Resolver {
         // With the root dot: a name as it is, never completed with a search domain.
         let question =
             Name::from_ascii(format!("{name}.")).map_err(|_| ResolveError::NoSuchName)?;
-        match timeout_at(deadline, self.hickory.lookup(question, kind)).await {
-            Ok(Ok(lookup)) => Ok(chain::walk(name, kind, lookup.answers())?),
-            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(none))))
-                if [ResponseCode::NoError, ResponseCode::NXDomain]
-                    .contains(&none.response_code) =>
-            {
-                Ok(Family {
-                    ttl: none.negative_ttl.map(|secs| Duration::from_secs(secs.into())),
-                    no_such_name: none.response_code == ResponseCode::NXDomain,
-                    ..Family::default()
-                })
+        let question = Query::query(question, kind);
+        let first = self.first.load(Ordering::Relaxed);
+        let mut fault = ServerFault::Timeout;
+        for (turn, left) in (1..=self.servers.len()).rev().enumerate() {
+            let place = (first + turn) % self.servers.len();
+            let server = &self.servers[place];
+            let now = Instant::now();
+            let share = deadline.saturating_duration_since(now) / left as u32;
+            let reply = server.ask(question.clone(), now + share).await;
+            match answer::judge(name, &question, reply) {
+                Verdict::Known(family) => {
+                    server.tell(None);
+                    if turn > 0 {
+                        self.first.store(place, Ordering::Relaxed);
+                    }
+                    return Ok(family);
+                }
+                Verdict::Unbelievable(error) => return Err(error.into()),
+                Verdict::Unanswered(unanswered) => {
+                    let server_address = server.config().address;
+                    tracing::debug!(%name, %kind, server = %server_address, %unanswered, "look up");
+                    server.tell(Some(&unanswered));
+                    fault = unanswered;
+                }
             }
-            Ok(Err(NetError::Timeout)) | Err(_) => Err(ResolveError::Timeout),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, %name, %kind, "look up");
-                Err(ResolveError::Failed)
+        }
+        Err(fault.into())
+    }
+}
+
+impl From<ServerFault> for ResolveError {
+    fn from(fault: ServerFault) -> Self {
+        match fault {
+            ServerFault::Timeout => Self::Timeout,
+            ServerFault::Code(_) | ServerFault::Certificate(_) | ServerFault::Broken(_) => {
+                Self::Failed(fault)
             }
         }
     }
 }
 
-fn options(timeout: Duration, servers: usize) -> ResolverOpts {
-    let mut options = ResolverOpts::default();
-    // One attempt may take all the time there is, unless there is another server to turn to.
-    options.timeout = if servers > 1 { timeout / 2 } else { timeout };
-    options.attempts = 1;
-    options.cache_size = 0;
-    options.use_hosts_file = ResolveHosts::Never;
-    options.preserve_intermediates = true;
-    options.case_randomization = true;
-    options.edns_payload_len = EDNS_PAYLOAD;
-    options
-}
-
-/// Only the name servers: search domains and `ndots` of the system would ask for other names.
-fn system_servers() -> Result<Vec<SocketAddr>, ResolverError> {
-    let (config, _) = system_conf::read_system_conf().map_err(ResolverError::System)?;
-    Ok(config.name_servers.iter().map(|server| SocketAddr::new(server.ip, 53)).collect())
+impl Kept {
+    fn weight(&self) -> u32 {
+        let size = match &self.found {
+            Ok(answers) => answers.addresses.len() + 8 * answers.aliases.len(),
+            Err(_) => 0,
+        };
+        u32::try_from(1 + size / CACHE_UNIT).unwrap_or(u32::MAX)
+    }
 }
 
 struct ByTtl;

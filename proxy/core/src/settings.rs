@@ -10,6 +10,9 @@ use std::{
 };
 
 use egret_policy::HostName;
+use rustls_pki_types::ServerName;
+
+use crate::roots::Roots;
 
 /// Everything that stays fixed while a proxy runs.
 #[derive(Debug, Clone)]
@@ -75,8 +78,10 @@ pub enum IdentityKind {
 /// How names become addresses.
 #[derive(Debug, Clone)]
 pub struct DnsSettings {
-    /// The servers to ask over UDP with TCP fallback; `None` takes the system's name servers.
-    pub servers: Option<Vec<SocketAddr>>,
+    /// The servers to ask, in this order; `None` takes those of the system and follows its changes.
+    pub servers: Option<Vec<NameServer>>,
+    /// What the certificates of encrypted servers are verified against.
+    pub roots: Roots,
     /// Bounds a whole look-up, retries included.
     pub timeout: Duration,
     /// The longest that an answer is kept, whatever its own time to live.
@@ -85,10 +90,49 @@ pub struct DnsSettings {
     pub hosts: BTreeMap<HostName, Vec<IpAddr>>,
 }
 
+/// A server that is asked for the addresses of names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameServer {
+    /// Where it is; an address, since nobody could resolve a name.
+    pub address: SocketAddr,
+    /// How it is spoken to.
+    pub transport: Transport,
+}
+
+/// How a name server is spoken to. A server is spoken to in this way or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// UDP, and TCP where an answer does not fit a datagram.
+    Cleartext,
+    /// RFC 7858.
+    Tls {
+        /// The name or address that its certificate must carry.
+        verified: ServerName<'static>,
+    },
+    /// RFC 8484 over HTTP/2.
+    Https {
+        /// The name or address that its certificate must carry; also the authority of requests.
+        verified: ServerName<'static>,
+        /// Where on the server queries are posted.
+        path: String,
+    },
+}
+
+impl Transport {
+    /// Whether nobody on the way can read or change what is asked and answered.
+    pub fn is_encrypted(&self) -> bool {
+        match self {
+            Self::Cleartext => false,
+            Self::Tls { .. } | Self::Https { .. } => true,
+        }
+    }
+}
+
 impl Default for DnsSettings {
     fn default() -> Self {
         Self {
             servers: None,
+            roots: Roots::default(),
             timeout: Duration::from_secs(2),
             max_ttl: Duration::from_secs(60),
             hosts: BTreeMap::new(),

@@ -20,6 +20,8 @@ mod races;
 mod requests;
 #[path = "path/revocation.rs"]
 mod revocation;
+#[path = "path/secure_dns.rs"]
+mod secure_dns;
 #[path = "path/tunnels.rs"]
 mod tunnels;
 
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         names::TRIALS,
         limits::TRIALS,
         revocation::TRIALS,
+        secure_dns::TRIALS,
     ]
     .concat()
     .into_iter()

@@ -149,9 +149,11 @@ fn read(root: &Table<'_>, source: &SourceText, environment: &Environment) -> Opt
     let listeners = listeners.map(|listeners| listener::read(&listeners)).unwrap_or_default();
     let workers = root.find("worker").map(|workers| worker::read(&workers)).unwrap_or_default();
     let dns = root.find("dns").and_then(|value| value.table("[dns]"));
-    let dns = dns.map(|table| dns::read(&table)).unwrap_or_default();
-    if let Some(table) = root.find("tls").and_then(|value| value.table("[tls]")) {
-        tls::check(&table, &folder);
+    let mut dns = dns.map(|table| dns::read(&table)).unwrap_or_default();
+    let tls = root.find("tls").and_then(|value| value.table("[tls]"));
+    let roots = tls.map(|table| tls::read(&table, &folder)).unwrap_or_default();
+    if dns.servers.iter().flatten().any(|server| server.transport.is_encrypted()) {
+        dns.roots = roots.load(root);
     }
     let limits = root.find("limits").and_then(|value| value.table("[limits]"));
     let limits = limits.map(|table| limits::read(&table)).unwrap_or_default();

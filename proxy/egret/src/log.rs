@@ -8,7 +8,8 @@ use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 
 use crate::failure::Failure;
 
-const DEFAULT_FILTER: &str = "info";
+/// What the resolver's library has to say is at the whim of whoever sends it packets.
+const DEFAULT_FILTER: &str = "info,hickory_net=off,hickory_proto=off,hickory_resolver=off";
 
 /// Starts the log; a filter that cannot be understood is refused, not ignored.
 pub(crate) fn start(filter: Option<&str>) -> Result<(), Failure> {

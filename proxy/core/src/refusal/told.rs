@@ -92,7 +92,8 @@ impl Refusal {
             Self::Resolve(
                 ResolveError::NoSuchName
                 | ResolveError::NoAddress
-                | ResolveError::Failed
+                | ResolveError::Failed(_)
+                | ResolveError::Crowded
                 | ResolveError::Answer(_),
             ) => (502, "egress.dns_failed", "dns_error", "The name could not be resolved."),
             Self::UpstreamRefused => (

@@ -1,8 +1,9 @@
 //! Follows the aliases of an answer from the asked name to its addresses.
 //!
 //! The library returns records of any name a server cares to add; only those that the chain of
-//! CNAMEs leads to count. A chain that loops, is too long or names something that is not a host
-//! name spoils the whole answer: a resolver that plays such games is not to be believed in part.
+//! CNAMEs leads to count. A chain that loops, forks, is too long or names something that is not a
+//! host name spoils the whole answer: a resolver that plays such games is not to be believed in
+//! part. Nothing is asked for again: the server recurses, and a chain without an end has no address.
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
@@ -10,7 +11,7 @@ pub(crate) mod fuzzed;
 use std::{net::IpAddr, time::Duration};
 
 use egret_policy::{HostError, HostName};
-use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use hickory_resolver::proto::rr::{DNSClass, RData, Record, RecordType};
 
 /// CNAMEs followed for one name. Real chains of content networks have at most five or six.
 const MOST_ALIASES: usize = 16;
@@ -32,6 +33,8 @@ pub(super) struct Family {
 pub(crate) enum ChainError {
     #[error("more than {MOST_ALIASES} aliases, or a loop of them")]
     TooLong,
+    #[error("a name with more than one alias")]
+    Forked,
     #[error("an alias that is not a host name")]
     NotAName(#[source] HostError),
     #[error("more than {MOST_ADDRESSES} addresses")]
@@ -54,13 +57,18 @@ pub(super) fn walk(
         family.aliases.push(target.clone());
         owner = target;
     }
+    let mut records_of_kind = 0;
     for record in records.iter().filter(|record| owns(&owner, record)) {
         let Some(address) = address_of(kind, &record.data) else { continue };
-        if family.addresses.len() == MOST_ADDRESSES {
+        records_of_kind += 1;
+        if records_of_kind > MOST_ADDRESSES {
             return Err(ChainError::TooMany);
         }
         family.shorten(record.ttl);
-        family.addresses.push(address);
+        // Told twice, it would be dialled twice.
+        if !family.addresses.contains(&address) {
+            family.addresses.push(address);
+        }
     }
     Ok(family)
 }
@@ -78,22 +86,34 @@ fn address_of(kind: RecordType, data: &RData) -> Option<IpAddr> {
 
 impl Family {
     fn shorten(&mut self, seconds: u32) {
-        let ttl = Duration::from_secs(seconds.into());
+        let ttl = bounded_ttl(seconds);
         self.ttl = Some(self.ttl.map_or(ttl, |shortest| shortest.min(ttl)));
     }
 }
 
+/// A time to live with the highest bit set is none (RFC 2181, section 8).
+pub(super) fn bounded_ttl(seconds: u32) -> Duration {
+    Duration::from_secs(i32::try_from(seconds).map_or(0, i32::unsigned_abs).into())
+}
+
 fn alias_of(owner: &HostName, records: &[Record]) -> Result<Option<(HostName, u32)>, ChainError> {
+    let mut alias: Option<(HostName, u32)> = None;
     for record in records.iter().filter(|record| owns(owner, record)) {
-        if let RData::CNAME(target) = &record.data {
-            let target = HostName::from_wire(&target.0.to_ascii()).map_err(ChainError::NotAName)?;
-            return Ok(Some((target, record.ttl)));
+        let RData::CNAME(target) = &record.data else { continue };
+        let target = HostName::from_wire(&target.0.to_ascii()).map_err(ChainError::NotAName)?;
+        match &mut alias {
+            None => alias = Some((target, record.ttl)),
+            Some((first, ttl)) if *first == target => *ttl = record.ttl.min(*ttl),
+            Some(_) => return Err(ChainError::Forked),
         }
     }
-    Ok(None)
+    Ok(alias)
 }
 
 fn owns(owner: &HostName, record: &Record) -> bool {
+    if record.dns_class != DNSClass::IN {
+        return false;
+    }
     let name = record.name.to_ascii();
     name.strip_suffix('.').unwrap_or(&name).eq_ignore_ascii_case(owner.as_str())
 }

@@ -3,53 +3,65 @@
 //! Addresses given here are judged like any other: a name that is pointed at a forbidden address
 //! stays refused until the policy opens that range.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use egret_policy::{
     HostName,
     source::{At, Table, Value, shown},
 };
-use egret_proxy::DnsSettings;
+use egret_proxy::{DnsSettings, NameServer, Roots};
+
+mod server;
+
+/// Servers are asked one after the other within one deadline; more would each have too little.
+const MOST_SERVERS: usize = 8;
 
 pub(super) fn read(table: &Table<'_>) -> DnsSettings {
     let default = DnsSettings::default();
     let duration = |key| Some(table.find(key)?.duration()?.value);
     DnsSettings {
         servers: table.find("servers").map(|value| servers(&value)),
+        roots: Roots::default(),
         timeout: duration("timeout").unwrap_or(default.timeout),
         max_ttl: duration("max_ttl").unwrap_or(default.max_ttl),
         hosts: hosts(table),
     }
 }
 
-fn servers(value: &Value<'_>) -> Vec<SocketAddr> {
+fn servers(value: &Value<'_>) -> Vec<NameServer> {
     let Some(entries) = value.list() else { return Vec::new() };
     if entries.value.is_empty() {
         value.problem("`servers` is empty: no name could be resolved", "name one, or leave it out");
     }
-    entries.value.iter().filter_map(server).collect()
+    if entries.value.len() > MOST_SERVERS {
+        value.problem(
+            format!("there are {} name servers", entries.value.len()),
+            format!("name {MOST_SERVERS} at most; two or three are enough"),
+        );
+    }
+    let read: Vec<_> =
+        entries.value.iter().filter_map(|entry| Some((entry, server::read(entry)?))).collect();
+    not_weaker_than_it_looks(&read);
+    read.into_iter().map(|(_, server)| server).collect()
 }
 
-fn server(entry: &Value<'_>) -> Option<SocketAddr> {
-    let text = entry.text()?;
-    if text.value.contains("://") {
-        entry.problem(
-            "name servers by TLS or HTTPS are not available in this release",
-            "write an IP address and a port: `127.0.0.1:53`",
-        );
-        return None;
+/// Whoever can silence the encrypted servers would be asked, or overheard, in cleartext. That is
+/// refused unless the cleartext server is this machine's own, where nobody is on the way.
+fn not_weaker_than_it_looks(servers: &[(&Value<'_>, NameServer)]) {
+    if !servers.iter().any(|(_, server)| server.transport.is_encrypted()) {
+        return;
     }
-    let address = entry.socket_address()?.value;
-    if address.port() == 0 || address.ip().is_unspecified() {
-        entry.problem(
-            format!("nobody can be asked at `{address}`"),
-            "write the server's IP address and port, mostly 53",
-        );
+    for (entry, server) in servers {
+        if !server.transport.is_encrypted() && !server.address.ip().is_loopback() {
+            entry.problem(
+                format!(
+                    "`{}` would be asked in cleartext when the encrypted servers fail",
+                    server.address
+                ),
+                "write it as `tls://` or `https://` too, or leave it out",
+            );
+        }
     }
-    Some(address)
 }
 
 fn hosts(table: &Table<'_>) -> BTreeMap<HostName, Vec<IpAddr>> {

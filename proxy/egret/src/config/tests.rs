@@ -1,3 +1,5 @@
+use egret_proxy::Transport;
+
 use super::*;
 
 mod identity;
@@ -139,12 +141,66 @@ fn names_and_name_servers() {
     refused(&dns("servers = []"), 6, "`servers` is empty");
     refused(&dns("servers = ['127.0.0.1']"), 6, "not an address");
     refused(&dns("servers = ['127.0.0.1:0']"), 6, "nobody can be asked");
-    refused(&dns("servers = ['tls://9.9.9.9#x']"), 6, "not available in this release");
     refused(&dns("timeout = '0s'"), 6, "not a duration");
     refused(&dns("hosts = { 'DB.internal' = ['10.0.0.1'] }"), 6, "not in normal form");
     refused(&dns("hosts = { '10.0.0.1' = ['10.0.0.1'] }"), 6, "is not a host name");
     refused(&dns("hosts = { a = ['010.0.0.1'] }"), 6, "not an IP address");
     refused(&dns("hosts = { a = [] }"), 6, "a name without an address");
+}
+
+#[test]
+fn name_servers_by_tls_and_https() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let roots = folder.path().join("roots.pem");
+    std::fs::write(&roots, egret_testkit::pki::Pki::new().unwrap().root_pem()).unwrap();
+    let dns = |servers: &str| {
+        with(&format!("[dns]\nservers = [{servers}]\n[tls]\nroots = '{}'\n", roots.display()))
+    };
+    let read = |servers: &str| {
+        let dns = accepted(&dns(servers)).settings.dns;
+        let shown = dns.servers.unwrap().into_iter().map(|server| match server.transport {
+            Transport::Cleartext => server.address.to_string(),
+            Transport::Tls { verified } => format!("tls {} {}", server.address, verified.to_str()),
+            Transport::Https { verified, path } => {
+                format!("https {}{path} {}", server.address, verified.to_str())
+            }
+        });
+        (shown.collect::<Vec<_>>(), dns.roots.len())
+    };
+    assert_eq!(read("'192.0.2.1:53'"), (vec!["192.0.2.1:53".into()], 0), "read when needed");
+    for (entry, expected) in [
+        ("tls://192.0.2.1#dns.test", "tls 192.0.2.1:853 dns.test"),
+        ("tls://192.0.2.1:8853#dns.test", "tls 192.0.2.1:8853 dns.test"),
+        ("tls://[2001:db8::1]#dns.test", "tls [2001:db8::1]:853 dns.test"),
+        ("tls://[2001:db8::1]:8853", "tls [2001:db8::1]:8853 2001:db8::1"),
+        ("tls://192.0.2.1", "tls 192.0.2.1:853 192.0.2.1"),
+        ("https://192.0.2.1#dns.test", "https 192.0.2.1:443/dns-query dns.test"),
+        ("https://192.0.2.1:8443/q/x#dns.test", "https 192.0.2.1:8443/q/x dns.test"),
+        ("https://192.0.2.1/dns-query", "https 192.0.2.1:443/dns-query 192.0.2.1"),
+    ] {
+        assert_eq!(read(&format!("'{entry}'")), (vec![expected.to_owned()], 1), "{entry}");
+    }
+    read("'tls://192.0.2.1#a.test', 'https://192.0.2.2#b.test', '127.0.0.1:53', '[::1]:53'");
+
+    let entry = |entry: &str| dns(&format!("'{entry}'"));
+    refused(&entry("tls://dns.quad9.net"), 6, "`dns.quad9.net` is not an IP address");
+    refused(&entry("https://dns.quad9.net/dns-query"), 6, "`dns.quad9.net` is not an IP");
+    refused(&entry("tls://2001:db8::1#dns.test"), 6, "where the address");
+    refused(&entry("tls://[192.0.2.1]"), 6, "brackets are for IPv6");
+    refused(&entry("tls://192.0.2.1#"), 6, "not what a certificate could carry");
+    refused(&entry("tls://192.0.2.1#a b"), 6, "not what a certificate could carry");
+    refused(&entry("tls://192.0.2.1/dns-query#dns.test"), 6, "has no path");
+    refused(&entry("tls://192.0.2.1:0#dns.test"), 6, "nobody can be asked");
+    refused(&entry("tls://user@192.0.2.1#dns.test"), 6, "not an IP address");
+    refused(&entry("https://192.0.2.1/dns-query{?dns}#dns.test"), 6, "is not a path");
+    refused(&entry("https://[2001:db8::1]/dns-query"), 6, "verified by its name");
+    refused(&entry("quic://192.0.2.1#dns.test"), 6, "not spoken to by `quic`");
+    refused(&entry("http://192.0.2.1/dns-query"), 6, "not spoken to by `http`");
+    refused(&entry("tls://[fe80::1]#dns.test"), 6, "depends on an interface");
+    refused(&entry("[fe80::1%2]:53"), 6, "depends on an interface");
+    refused(&entry("tls://[fe80::1%eth0]#dns.test"), 6, "not an IP address");
+    refused(&dns("'tls://192.0.2.1#a.test', '192.0.2.2:53'"), 6, "in cleartext");
+    refused(&dns(&["'192.0.2.1:53'"; 9].join(", ")), 6, "there are 9 name servers");
 }
 
 #[test]
@@ -174,7 +230,11 @@ fn trusted_roots_hold_a_certificate() {
         tls(&folder.path().join(name).display().to_string())
     };
     accepted(&tls("system"));
-    accepted(&file("good", "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"));
+    accepted(&tls("bundled"));
+    let root = egret_testkit::pki::Pki::new().unwrap().root_pem();
+    accepted(&file("good", &root));
+    let odd = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+    refused(&file("odd", &format!("{root}{odd}")), 6, "certificate 2 of");
     refused(&file("empty", "no PEM\n"), 6, "holds no certificate");
     refused(
         &file("key", "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n"),
@@ -183,7 +243,6 @@ fn trusted_roots_hold_a_certificate() {
     );
     refused(&file("torn", "-----BEGIN CERTIFICATE-----\nMAA=\n"), 6, "not valid PEM");
     refused(&tls("/nowhere.pem"), 6, "cannot be read");
-    refused(&tls("bundled"), 6, "not available in this release");
 }
 
 #[test]

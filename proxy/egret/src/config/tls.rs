@@ -1,44 +1,104 @@
-//! `[tls]`: which certificates are trusted towards origins.
+//! `[tls]`: which authorities are trusted to say who a server is, name servers included.
 //!
-//! In this release no part of egret speaks TLS to an origin. The key is checked all the same, so
-//! that a file is right before something depends on it.
+//! This is the one place where roots are read. A file is read at once and whole, so that it is
+//! right before something depends on it; those of the system only where they are needed. The
+//! system's are found as its other programs find them, by `SSL_CERT_FILE` and `SSL_CERT_DIR` too.
 
 use std::path::Path;
 
-use egret_policy::source::{Table, Value};
+use egret_policy::source::{Span, Table, Value};
+use egret_proxy::{Roots, RootsError};
 use rustls_pki_types::{CertificateDer, pem, pem::PemObject};
 
-pub(super) fn check(table: &Table<'_>, folder: &Path) {
-    let Some(value) = table.find("roots") else { return };
-    let Some(roots) = value.text() else { return };
-    match roots.value {
-        "system" => {}
-        "bundled" => value.problem(
-            "`roots = \"bundled\"` is not available in this release",
-            "write `system`, or the path of a PEM file",
-        ),
-        "" => value.problem("`roots` is not a path", "write `system`, or the path of a PEM file"),
-        path => check_file(&value, &folder.join(path)),
+/// What `roots` says.
+#[derive(Debug, Default)]
+pub(super) struct Choice {
+    source: Source,
+    /// Where it says so.
+    span: Option<Span>,
+}
+
+#[derive(Debug, Default)]
+enum Source {
+    #[default]
+    System,
+    Bundled,
+    File(Roots),
+}
+
+pub(super) fn read(table: &Table<'_>, folder: &Path) -> Choice {
+    let Some(value) = table.find("roots") else { return Choice::default() };
+    let Some(roots) = value.text() else { return Choice::default() };
+    let source = match roots.value {
+        "system" => Source::System,
+        "bundled" => Source::Bundled,
+        "" => {
+            value.problem("`roots` is not a path", FIX);
+            Source::default()
+        }
+        path => Source::File(read_file(&value, &folder.join(path)).unwrap_or_default()),
+    };
+    Choice { source, span: Some(roots.span) }
+}
+
+impl Choice {
+    /// Returns the roots; none, and a problem, where the system has none.
+    pub(super) fn load(self, root: &Table<'_>) -> Roots {
+        match self.source {
+            Source::File(roots) => roots,
+            Source::Bundled => Roots::bundled(),
+            Source::System => {
+                let found = rustls_native_certs::load_native_certs();
+                let errors = found.errors.iter().map(|error| format!(": {error}"));
+                match Roots::those_usable(found.certs) {
+                    Ok(roots) => roots,
+                    Err(_) => {
+                        let message = format!(
+                            "the system has no trusted roots{}",
+                            errors.take(1).collect::<String>()
+                        );
+                        let fix = "install the package `ca-certificates`, or write \
+                                   `roots = \"bundled\"` in `[tls]`";
+                        match self.span {
+                            Some(span) => root.report().problem(&span, message, fix),
+                            None => root.report().missing(root.span(), message, fix),
+                        }
+                        Roots::default()
+                    }
+                }
+            }
+        }
     }
 }
 
-fn check_file(value: &Value<'_>, path: &Path) {
+fn read_file(value: &Value<'_>, path: &Path) -> Option<Roots> {
     let found = CertificateDer::pem_file_iter(path)
         .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>());
     let shown = path.display();
-    match found {
-        Ok(certificates) if !certificates.is_empty() => {}
-        Ok(_) => value.problem(
+    let certificates = match found {
+        Ok(certificates) => certificates,
+        Err(pem::Error::Io(error)) => {
+            value.problem(format!("`{shown}` cannot be read: {error}"), FIX);
+            return None;
+        }
+        Err(error) => {
+            let message = format!("`{shown}` is not valid PEM: {error}");
+            value.problem(message, "name a file with at least one `BEGIN CERTIFICATE`");
+            return None;
+        }
+    };
+    match Roots::exactly(certificates) {
+        Ok(roots) => return Some(roots),
+        Err(RootsError::Empty) => value.problem(
             format!("`{shown}` holds no certificate"),
             "name a file with at least one `BEGIN CERTIFICATE`",
         ),
-        Err(pem::Error::Io(error)) => value.problem(
-            format!("`{shown}` cannot be read: {error}"),
-            "write `system`, or the path of a PEM file, relative to this file",
-        ),
-        Err(error) => value.problem(
-            format!("`{shown}` is not valid PEM: {error}"),
-            "name a file with at least one `BEGIN CERTIFICATE`",
+        Err(RootsError::Certificate { place, source }) => value.problem(
+            format!("certificate {place} of `{shown}` cannot be a root: {source}"),
+            "take it out of the file",
         ),
     }
+    None
 }
+
+const FIX: &str = "write `system`, `bundled`, or the path of a PEM file, relative to this file";
