@@ -2,20 +2,12 @@
 //!
 //! A and AAAA are asked at once, by the name as it is: no search domains, no hosts file. One
 //! deadline bounds everything, and so are the look-ups under way and the answers that are kept.
-//! Servers are asked one after the other, beginning with the one that answered last; the next one
-//! gets its turn when one has no answer, never when one has lied. One look-up serves all who wait
+//! Servers are asked one after the other in the order of the configuration, silent ones last; the
+//! next one gets its turn when one has no answer, never when one has lied. One look-up serves all who wait
 //! for it. What an answer means is not judged here: every use of it is pinned again under the
 //! permit of the day.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use egret_policy::{Answers, Host, HostName};
@@ -79,12 +71,8 @@ pub(crate) struct Resolver {
     flights: Flights,
 }
 
-/// The servers in use, in the order of the configuration.
-struct Servers {
-    servers: Vec<Server>,
-    /// The one that answered last.
-    first: AtomicUsize,
-}
+/// The servers in use, in the order in which they are asked.
+struct Servers(Vec<Server>);
 
 /// Why there are no addresses to pin.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -146,7 +134,7 @@ impl Resolver {
 
     /// The servers asked; egret's own, so never a target.
     pub(crate) fn servers(&self) -> Vec<SocketAddr> {
-        self.servers.load().servers.iter().map(|server| server.config().address).collect()
+        self.servers.load().0.iter().map(|server| server.config().address).collect()
     }
 
     /// Follows the system to other name servers, for as long as it is polled; where they are
@@ -179,7 +167,7 @@ impl Resolver {
 
     fn change_to(&self, named: Vec<NameServer>, own: &Own) {
         let current = self.servers.load();
-        if current.servers.iter().map(Server::config).eq(&named) {
+        if current.0.iter().map(Server::config).eq(&named) {
             return;
         }
         let addresses: Vec<_> = named.iter().map(|server| server.address).collect();
@@ -268,7 +256,7 @@ impl Resolver {
 impl Servers {
     fn new(servers: Vec<NameServer>, client: &Arc<ClientConfig>, timeout: Duration) -> Self {
         let servers = servers.into_iter().map(|server| Server::new(server, client, timeout));
-        Self { servers: servers.collect(), first: AtomicUsize::new(0) }
+        Self(servers.collect())
     }
 
     /// Asks one server after the other until one knows. Each has its share of the time that is
@@ -283,20 +271,16 @@ impl Servers {
         let question =
             Name::from_ascii(format!("{name}.")).map_err(|_| ResolveError::NoSuchName)?;
         let question = Query::query(question, kind);
-        let first = self.first.load(Ordering::Relaxed);
+        let mut order: Vec<_> = self.0.iter().collect();
+        order.sort_by_cached_key(|server| server.is_passed_over());
         let mut fault = ServerFault::Timeout;
-        for (turn, left) in (1..=self.servers.len()).rev().enumerate() {
-            let place = (first + turn) % self.servers.len();
-            let server = &self.servers[place];
+        for (server, left) in order.into_iter().zip((1..=self.0.len() as u32).rev()) {
             let now = Instant::now();
-            let share = deadline.saturating_duration_since(now) / left as u32;
+            let share = deadline.saturating_duration_since(now) / left;
             let reply = server.ask(question.clone(), now + share).await;
             match answer::judge(name, &question, reply) {
                 Verdict::Known(family) => {
                     server.tell(None);
-                    if turn > 0 {
-                        self.first.store(place, Ordering::Relaxed);
-                    }
                     return Ok(family);
                 }
                 Verdict::Unbelievable(error) => return Err(error.into()),

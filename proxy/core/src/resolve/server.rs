@@ -41,6 +41,8 @@ use crate::settings::{NameServer, Transport};
 
 /// What fits an unfragmented datagram on any common path (DNS flag day 2020).
 const EDNS_PAYLOAD: u16 = 1232;
+/// How long the servers after it are asked before one that did not answer.
+const PASSED_OVER: Duration = Duration::from_secs(10);
 /// Questions under way over one connection: A and AAAA of every look-up.
 const MOST_QUESTIONS: usize = 2 * flights::MOST;
 
@@ -48,6 +50,11 @@ const MOST_QUESTIONS: usize = 2 * flights::MOST;
 pub(super) struct Server {
     server: NameServer,
     link: Link,
+    /// Replies that came from it, whatever they said.
+    replies: AtomicU64,
+    began: Instant,
+    /// In milliseconds since it began.
+    passed_over_until: AtomicU64,
     /// Whether the operator has been told that it does not work.
     failing: AtomicBool,
 }
@@ -121,7 +128,14 @@ impl Server {
                 Link::Encrypted(Encrypted::new(server.address, protocol, client, timeout))
             }
         };
-        Self { server, link, failing: AtomicBool::new(false) }
+        Self {
+            server,
+            link,
+            replies: AtomicU64::new(0),
+            began: Instant::now(),
+            passed_over_until: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn config(&self) -> &NameServer {
@@ -134,20 +148,26 @@ impl Server {
         question: Query,
         until: Instant,
     ) -> Result<DnsResponse, NetError> {
-        match &self.link {
-            Link::Cleartext { sockets: shared, client, timeout } => {
-                let used = shared.load_full();
-                let asked = used.lookup(question, request()).first_answer();
-                let Ok(reply) = timeout_at(until, asked).await else {
-                    // A TCP connection among them may be dead; that of a datagram costs nothing.
-                    let others = sockets(self.server.address, client, *timeout);
-                    shared.compare_and_swap(&used, Arc::new(others));
-                    return Err(NetError::Timeout);
-                };
-                reply
-            }
-            Link::Encrypted(encrypted) => encrypted.ask(question, until).await,
+        let replies = self.replies.load(Ordering::Relaxed);
+        let reply = self.link.ask(self.server.address, question, until).await;
+        if let Ok(_) | Err(NetError::Dns(_)) = reply {
+            self.replies.fetch_add(1, Ordering::Relaxed);
+            self.passed_over_until.store(0, Ordering::Relaxed);
+        } else if let Err(NetError::Timeout | NetError::Io(_)) = reply
+            // Where others had replies it is the name: whoever owns one must not choose the server.
+            && self.replies.load(Ordering::Relaxed) == replies
+        {
+            let until = self.began.elapsed() + PASSED_OVER;
+            let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+            self.passed_over_until.store(until, Ordering::Relaxed);
         }
+        reply
+    }
+
+    /// Whether it did not answer lately, so that the others are to be asked first.
+    pub(super) fn is_passed_over(&self) -> bool {
+        let until = Duration::from_millis(self.passed_over_until.load(Ordering::Relaxed));
+        self.began.elapsed() < until
     }
 
     /// Tells the operator once that it cannot be asked, and once that it can be again.
@@ -168,6 +188,30 @@ impl Server {
         match fault {
             Some(fault) => tracing::warn!(%server, %fault, "a name server cannot be asked"),
             None => tracing::info!(%server, "the name server answers again"),
+        }
+    }
+}
+
+impl Link {
+    async fn ask(
+        &self,
+        address: SocketAddr,
+        question: Query,
+        until: Instant,
+    ) -> Result<DnsResponse, NetError> {
+        match self {
+            Self::Cleartext { sockets: shared, client, timeout } => {
+                let used = shared.load_full();
+                let asked = used.lookup(question, request()).first_answer();
+                let Ok(reply) = timeout_at(until, asked).await else {
+                    // A TCP connection among them may be dead; that of a datagram costs nothing.
+                    let others = sockets(address, client, *timeout);
+                    shared.compare_and_swap(&used, Arc::new(others));
+                    return Err(NetError::Timeout);
+                };
+                reply
+            }
+            Self::Encrypted(encrypted) => encrypted.ask(question, until).await,
         }
     }
 }

@@ -41,7 +41,7 @@ async fn a_server_that_knows_is_not_outvoted() {
 }
 
 #[tokio::test]
-async fn a_silent_server_is_asked_last_from_then_on() {
+async fn a_silent_server_is_asked_last_for_a_while() {
     let (first, second) = (scripted(GOOD), scripted(GOOD));
     first.set_silent(true);
     let servers = vec![cleartext(first.address()), cleartext(second.address())];
@@ -53,6 +53,33 @@ async fn a_silent_server_is_asked_last_from_then_on() {
     second.set_silent(true);
     first.set_silent(false);
     assert_eq!(look_up(&resolver, "api.test").await, a("192.0.2.2"), "and it may come back");
+}
+
+#[tokio::test]
+async fn whoever_owns_a_name_does_not_choose_the_server() {
+    let fails = r#"{"q": "evil.test", "rcode": "SERVFAIL", "answers": []},
+                   {"q": "slow.test", "refuse": true},"#;
+    let first = scripted(&GOOD.replacen('[', &format!("[{fails}"), 1));
+    let second = scripted(&GOOD.replace("api.test", "*.test").replacen(
+        '[',
+        r#"[{"q": "evil.test", "answers": [{"type": "A", "data": "192.0.2.9"}]},"#,
+        1,
+    ));
+    let servers = vec![cleartext(first.address()), cleartext(second.address())];
+    let resolver = Arc::new(resolver(servers, Duration::from_secs(6)));
+    assert_eq!(look_up(&resolver, "evil.test").await, a("192.0.2.9"));
+    let slow = resolver.clone();
+    let slow = tokio::spawn(async move { look_up(&slow, "slow.test").await });
+    while !first.names().contains(&"slow.test".to_owned()) {
+        sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(look_up(&resolver, "api.test").await, a("192.0.2.2"));
+    while !second.names().contains(&"slow.test".to_owned()) {
+        sleep(Duration::from_millis(5)).await;
+    }
+    slow.abort();
+    assert_eq!(look_up(&resolver, "api.test").await, a("192.0.2.2"));
+    assert!(!second.names().contains(&"api.test".to_owned()));
 }
 
 #[tokio::test]
