@@ -95,7 +95,7 @@ pub(crate) enum ResolveError {
 #[derive(Debug, thiserror::Error)]
 pub enum ResolverError {
     /// The system names no server, and neither does the configuration.
-    #[error("find out the system's name servers; or set `servers` in `[dns]`")]
+    #[error("there are no `servers` in `[dns]`, so those of the system")]
     System(#[from] SystemError),
 }
 

@@ -92,4 +92,26 @@ fn a_file_that_may_not_be_read_is_77() {
     }
 }
 
+/// The system's roots are looked for where something is verified by them, and not before.
+#[test]
+fn a_system_without_roots_is_told_how_to_get_some() {
+    let place = Place::ready();
+    let check = |file: &str| {
+        let output = place.command(&["check"]).env("SSL_CERT_FILE", place.path(file)).output();
+        let output = output.unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(check("none.pem").0, Some(0));
+    place
+        .write("egret.toml", &format!("{CONFIG}[dns]\nservers = [\"tls://192.0.2.1#dns.test\"]\n"));
+    let (status, said) = check("none.pem");
+    assert_eq!(status, Some(78), "{said}");
+    for text in ["the system has no trusted roots", "none.pem", "`roots = \"bundled\"`"] {
+        assert!(said.contains(text), "{text:?} is not in\n{said}");
+    }
+    place.write("roots.pem", &egret_testkit::pki::Pki::new().unwrap().root_pem());
+    let (status, said) = check("roots.pem");
+    assert_eq!(status, Some(0), "{said}");
+}
+
 const NOBODY: u32 = 65534;
