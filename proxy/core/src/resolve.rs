@@ -3,9 +3,9 @@
 //! A and AAAA are asked at once, by the name as it is: no search domains, no hosts file. One
 //! deadline bounds everything, and so are the look-ups under way and the answers that are kept.
 //! Servers are asked one after the other in the order of the configuration, silent ones last; the
-//! next one gets its turn when one has no answer, never when one has lied. One look-up serves all who wait
-//! for it. What an answer means is not judged here: every use of it is pinned again under the
-//! permit of the day.
+//! next one gets its turn when one has no answer, never when one has lied. One look-up serves all
+//! who wait for it. What an answer means is not judged here: every use of it is pinned again under
+//! the permit of the day.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -325,6 +325,17 @@ impl Expiry<HostName, Kept> for ByTtl {
         _name: &HostName,
         kept: &Kept,
         _created: std::time::Instant,
+    ) -> Option<Duration> {
+        Some(kept.ttl)
+    }
+
+    /// An answer that takes the place of another has its own time, not what was left of the other's.
+    fn expire_after_update(
+        &self,
+        _name: &HostName,
+        kept: &Kept,
+        _updated: std::time::Instant,
+        _left: Option<Duration>,
     ) -> Option<Duration> {
         Some(kept.ttl)
     }

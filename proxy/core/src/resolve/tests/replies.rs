@@ -310,3 +310,16 @@ fn a_kept_answer_of_extreme_size_counts_as_several() {
     };
     assert_eq!((kept(1, 0), kept(4, 1), kept(512, 32)), (1, 1, 49));
 }
+
+#[tokio::test]
+async fn an_answer_in_the_place_of_another_has_its_own_time() {
+    let resolver = resolver(vec![], TIMEOUT);
+    let name = HostName::from_wire("api.test").unwrap();
+    let kept = |secs| Kept { found: Err(ResolveError::NoAddress), ttl: Duration::from_secs(secs) };
+    resolver.cache.insert(name.clone(), kept(60)).await;
+    assert!(resolver.cache.get(&name).await.is_some());
+    // Invalidated answers are still there to be replaced for a while.
+    resolver.cache.invalidate_all();
+    resolver.cache.insert(name.clone(), kept(0)).await;
+    assert!(resolver.cache.get(&name).await.is_none());
+}
