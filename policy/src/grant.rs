@@ -230,6 +230,12 @@ impl TunnelGrant {
         }
     }
 
+    /// Returns the first rule under which plain HTTP may go on in the tunnel, and what bounds it;
+    /// no rule where that is only reported.
+    pub fn http_outcome(&self, now: Timestamp) -> Option<(Option<&RuleId>, &RuleLimits)> {
+        self.permit.candidates.http.outcome(&self.permit.ground, now)
+    }
+
     /// Selects the rule for what is neither TLS nor HTTP: one with scheme tcp.
     pub fn select_opaque(&self) -> Result<Passage, Denial> {
         match self.permit.candidates.tcp.right() {

@@ -99,6 +99,11 @@ impl Permit {
         self.right.id()
     }
 
+    /// Returns what bounds the exchange.
+    pub fn limits(&self) -> &RuleLimits {
+        self.right.limits(&self.ground)
+    }
+
     /// Returns the revision of the policy that decided.
     pub fn revision(&self) -> Revision {
         self.ground.revision
@@ -129,6 +134,13 @@ impl TunnelPermit {
     /// Returns how the permit came about: allowed if any rule allows any protocol.
     pub fn verdict(&self) -> Verdict {
         self.candidates.verdict()
+    }
+
+    /// Returns what the tunnel would go on under, for each protocol that it may turn out to carry:
+    /// the rule, or none where that is only reported, and what bounds it.
+    pub fn outcomes(&self, now: Timestamp) -> impl Iterator<Item = (Option<&RuleId>, &RuleLimits)> {
+        let candidates = self.candidates.all().into_iter();
+        candidates.filter_map(move |candidate| candidate.outcome(&self.ground, now))
     }
 
     /// Returns the revision of the policy that decided.
@@ -231,6 +243,20 @@ impl Candidate {
             }
             (None, right) => right.clone(),
         }
+    }
+
+    /// Returns the rule of the right as it is at the time, and its limits; nothing where there is
+    /// no right.
+    pub(crate) fn outcome<'a>(
+        &'a self,
+        ground: &'a Ground,
+        now: Timestamp,
+    ) -> Option<(Option<&'a RuleId>, &'a RuleLimits)> {
+        if let Some(rule) = self.live(now).next() {
+            return Some((Some(&rule.id), &rule.limits));
+        }
+        // `at` says the same of who has no rule left; it clones the one that is left.
+        self.at(now).ok().map(|_| (None, &ground.limits))
     }
 
     /// Gives what no rule matched another reason.

@@ -65,6 +65,12 @@ impl Policy {
         &self.credentials
     }
 
+    /// Returns what bounds the exchanges under a rule, if there is one of that id. Takes as long as
+    /// there are rules: it is for reloads, not for requests.
+    pub fn limits(&self, id: &RuleId) -> Option<&RuleLimits> {
+        self.rules.iter().find(|rule| rule.id == *id).map(|rule| &rule.limits)
+    }
+
     /// Returns what the data path must be able to do for the rules to hold, in the order of the
     /// file, so that one that cannot refuses the policy instead of half keeping it.
     pub fn needs(&self) -> &[Need] {

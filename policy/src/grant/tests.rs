@@ -360,3 +360,44 @@ fn method_overrides_go_wherever_a_rule_judged_the_request() {
         assert!(!strips("report", other), "{other}");
     }
 }
+
+#[test]
+fn a_tunnel_tells_what_each_protocol_would_go_on_under() {
+    let rules = "
+        [[rule]]
+        id = 'soon'
+        effect = 'allow'
+        hosts = ['a.test']
+        expires = 1970-01-01T00:00:01Z
+        limits = { tunnels = 1 }
+        [[rule]]
+        id = 'web'
+        effect = 'allow'
+        hosts = ['a.test']
+        schemes = ['http', 'https']
+        limits = { tunnels = 2 }";
+    let told = |mode: &str, second: i64| {
+        let policy = policy(&format!("[defaults]\nmode = '{mode}'\n{rules}"));
+        let now = Timestamp::from_second(second).unwrap();
+        let authority = Authority::connect("a.test:443").unwrap();
+        let ask = TunnelAsk { worker: &worker("w"), authority: &authority };
+        let permit = policy.decide_tunnel(&ask, NOW).unwrap();
+        let told = |(rule, limits): (Option<&RuleId>, &RuleLimits)| {
+            (rule.map(ToString::to_string).unwrap_or_default(), limits.tunnels)
+        };
+        let http = tunnel(&policy, "a.test:443").http_outcome(now).map(told);
+        (permit.outcomes(now).map(told).collect::<Vec<_>>(), http)
+    };
+    let (soon, web) = (("soon".to_owned(), Some(1)), ("web".to_owned(), Some(2)));
+    assert_eq!(told("enforce", 0), (vec![soon.clone(), web.clone()], Some(web.clone())));
+    assert_eq!(told("enforce", 1), (vec![web.clone(), web.clone()], Some(web.clone())));
+    let reported = (String::new(), None);
+    assert_eq!(told("report", 0), (vec![soon, web.clone(), reported], Some(web)));
+}
+
+#[test]
+fn a_policy_tells_the_limits_of_a_rule() {
+    let policy = policy(&format!("{WEB}\nlimits = {{ tunnels = 5 }}"));
+    let limits = |id| policy.limits(&RuleId::parse(id).unwrap()).map(|limits| limits.tunnels);
+    assert_eq!((limits("web"), limits("other")), (Some(Some(5)), None));
+}
