@@ -234,6 +234,7 @@ async fn forward(
 ) -> Result<Answer, Refusal> {
     let outbound = Outbound::new(connection, draft, request);
     let permit = decide(connection, draft, registration, &asked)?;
+    count(connection, draft, &asked, &permit)?;
     if outbound.ends_here(&asked)? {
         draft.allow(permit.verdict(), permit.rule()).await?;
         return Ok(Answer::Here);
@@ -246,7 +247,8 @@ async fn forward(
     let mut sent = send(connection, draft, &granted, outbound, &mut origin).await;
 
     // A connection that was kept may end while a request is on its way. One that the origin cannot
-    // have acted upon is sent once more: decided, resolved, pinned and dialled anew.
+    // have acted upon is sent once more: decided, resolved, pinned and dialled anew, and counted
+    // as the one request that it is.
     if let (Err(Unsent::Stale(upload)), Some(again)) = (&mut sent, again) {
         let outbound = again.with(upload.take());
         let permit = decide(connection, draft, registration, &granted.asked)?;
@@ -293,6 +295,7 @@ async fn in_tunnel(
     let outbound = Outbound::new(connection, draft, request);
     let asked = Arc::new(Asked { worker: tunnel.worker.clone(), method, target });
     let permit = decide(connection, draft, registration, &asked)?;
+    count(connection, draft, &asked, &permit)?;
     let grant = permit.over(&tunnel.grant, &connection.shared.own.current())?;
     draft.pinned(grant.peer());
     draft.allow(grant.verdict(), grant.rule()).await?;
@@ -333,6 +336,21 @@ fn decide(
     let standing = Standing::Request { asked: asked.clone(), peer: None };
     registration.stand(permit.rule(), &[], standing);
     Ok(permit)
+}
+
+/// The end of stage 4: counts the request under its rule, whose budget pays for what it moves.
+fn count(
+    connection: &Connection,
+    draft: &Draft,
+    asked: &Asked,
+    permit: &Permit,
+) -> Result<(), Refusal> {
+    let shared = &connection.shared;
+    let counted = (permit.rule(), permit.limits());
+    if let Some(budget) = shared.accounts.request(&asked.worker.id, counted, || shared.moment())? {
+        draft.meter().charge(budget);
+    }
+    Ok(())
 }
 
 /// A connection to an origin, and what may be done over it.

@@ -17,6 +17,7 @@ mod hello;
 mod hop;
 mod identify;
 mod inject;
+mod limit;
 mod listen;
 mod live;
 mod origin;
@@ -35,9 +36,10 @@ mod tunnel;
 pub use self::{
     clock::Clock,
     identify::{KnownWorker, Named, Proofs, StaticWorkers, Workers},
+    limit::{BudgetStore, Day, Used},
     listen::{Inherited, ListenError},
     live::Selector,
-    proxy::{BindError, Handle, Ports, Proxy},
+    proxy::{BindError, Budgets, Handle, Ports, Proxy},
     record::{ClosedBy, Flush, RecordError, Recorder},
     resolve::{ResolverError, SystemError},
     roots::{Roots, RootsError},

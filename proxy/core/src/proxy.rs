@@ -1,7 +1,11 @@
 //! A running proxy: what its exchanges share, how it starts and ends, and the handle by which a
 //! program changes it while it runs.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
 use egret_policy::{Answers, Ask, Denial, Method, Policy, Sni, TlsClaim, TunnelAsk, WorkerId};
@@ -13,6 +17,7 @@ use crate::{
     accept::{Listener, accept},
     clock::Clock,
     identify::{Identification, Workers},
+    limit::{self, Accounts, BudgetStore, Moment, Used},
     listen::{Acceptor, Bound, Inherited, ListenError, listen},
     live::{Asked, Live, Selected, Selector, Standing},
     origin::Pool,
@@ -39,11 +44,21 @@ pub struct Ports {
     pub bridge: Arc<dyn Bridge>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// Where day budgets are kept.
+    pub budgets: Budgets,
+}
+
+/// What was used of day budgets before the start, and where it is kept from here on.
+pub struct Budgets {
+    /// What was kept; what is not of today plays no part.
+    pub used: Vec<Used>,
+    /// Where it is saved every ten seconds and at the end.
+    pub store: Arc<dyn BudgetStore>,
 }
 
 /// What all exchanges share.
 pub(crate) struct Shared {
-    pub(crate) policy: ArcSwap<Policy>,
+    pub(crate) policy: Arc<ArcSwap<Policy>>,
     pub(crate) workers: Arc<dyn Workers>,
     pub(crate) recorder: Recorder,
     pub(crate) bridge: Arc<dyn Bridge>,
@@ -53,6 +68,8 @@ pub(crate) struct Shared {
     pub(crate) live: Arc<Live>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) limits: ConnectionLimits,
+    pub(crate) accounts: Accounts,
+    pub(crate) started: Instant,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) overflow: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,
@@ -60,6 +77,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Reads the clocks that limits are counted by.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { elapsed: self.started.elapsed(), time: self.clock.now() }
+    }
+
     /// Decides again, under `policy`, what was allowed before.
     pub(crate) fn holds(&self, policy: &Policy, standing: &Standing) -> Result<(), Denial> {
         let now = self.clock.now();
@@ -114,6 +136,7 @@ pub enum BindError {
 /// A proxy that is bound and may serve.
 pub struct Proxy {
     shared: Arc<Shared>,
+    budgets: Arc<dyn BudgetStore>,
     bound: Vec<(Acceptor, Arc<Listener>)>,
     addresses: Vec<ListenAddress>,
 }
@@ -137,8 +160,10 @@ impl Proxy {
         let resolver = Resolver::new(&settings.dns)?;
         let listening = addresses.iter().filter_map(ListenAddress::tcp).collect();
         let own = Own::new(listening, resolver.servers()).map_err(BindError::Interfaces)?;
+        let policy = Arc::new(ArcSwap::new(policy));
+        let accounts = Accounts::new(policy.clone(), ports.clock.clone(), ports.budgets.used);
         let shared = Arc::new(Shared {
-            policy: ArcSwap::new(policy),
+            policy,
             workers: ports.workers,
             recorder: ports.recorder,
             bridge: ports.bridge,
@@ -148,12 +173,14 @@ impl Proxy {
             live: Live::new(),
             pool: Pool::new(),
             limits: settings.limits,
+            accounts,
+            started: Instant::now(),
             slots: Arc::new(Semaphore::new(settings.limits.connections)),
             overflow: Arc::new(Semaphore::new(OVERFLOW)),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        Ok(Self { shared, bound, addresses })
+        Ok(Self { shared, budgets: ports.budgets.store, bound, addresses })
     }
 
     /// Returns the bound addresses, in the order of the settings.
@@ -168,7 +195,7 @@ impl Proxy {
 
     /// Serves until `stop`; then lets what is open end within `drain_timeout` and cuts the rest.
     pub async fn run(self, stop: CancellationToken) {
-        let Self { shared, bound, .. } = self;
+        let Self { shared, budgets, bound, .. } = self;
         let accepting = TaskTracker::new();
         for (socket, listener) in bound {
             accepting.spawn(accept(socket, listener, shared.clone()));
@@ -179,6 +206,8 @@ impl Proxy {
         let following = shared.clone();
         let following =
             tokio::spawn(async move { following.resolver.follow(&following.own).await });
+        let ended = CancellationToken::new();
+        let keeping = tokio::spawn(limit::keep(shared.clone(), budgets, ended.clone()));
 
         stop.cancelled().await;
         shared.stop.cancel();
@@ -196,6 +225,11 @@ impl Proxy {
             if timeout(LAST_WORDS, shared.tasks.wait()).await.is_err() {
                 tracing::error!("connections were still open at the end");
             }
+        }
+        // Last, so that it sees what the last exchanges used.
+        ended.cancel();
+        if let Err(error) = keeping.await {
+            tracing::error!(%error, "counts could not be kept for the next start");
         }
     }
 }
@@ -221,6 +255,7 @@ impl Handle {
         let shared = &self.0;
         // In force first, swept second: an exchange in between sees the new policy itself.
         shared.policy.store(policy.clone());
+        shared.accounts.figure(&policy);
         shared.live.cut_losers(|standing| shared.holds(&policy, standing).is_err())
     }
 

@@ -4,6 +4,8 @@
 //! `Proxy-Status` (RFC 9209) and the record. What is told is fixed text: no address, no secret
 //! and no byte that a worker or an origin chose.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use egret_policy::{Denial, Reason, RuleId, TargetError};
 use http::{
@@ -19,6 +21,7 @@ use crate::{
     gate::Fault,
     identify::IdentityError,
     inject::InjectError,
+    limit::{LimitError, Reached},
     record::{ClosedBy, RecordError},
     relay::UploadError,
     resolve::ResolveError,
@@ -26,6 +29,8 @@ use crate::{
 
 mod told;
 
+/// Seconds after which to come back where nobody knows better.
+const LATER: u64 = 5;
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 /// What a token may be shown as; a field each, since some clients read one challenge to a field.
@@ -53,6 +58,7 @@ pub(crate) enum Refusal {
     // What the policy does not allow.
     Denied(Denial),
     HttpsInCleartext,
+    Limited(LimitError),
 
     // What the origin or the way there did wrong.
     Resolve(ResolveError),
@@ -88,7 +94,13 @@ impl Refusal {
 
     /// Returns the rule that refused, where one did.
     pub(crate) fn rule(&self) -> Option<&RuleId> {
-        if let Self::Denied(denial) = self { denial.rule.as_ref() } else { None }
+        if let Self::Denied(denial) = self {
+            denial.rule.as_ref()
+        } else if let Self::Limited(LimitError::Reached { rule, .. }) = self {
+            Some(rule)
+        } else {
+            None
+        }
     }
 
     /// Returns what ended the exchange, for its completion.
@@ -105,9 +117,10 @@ impl Refusal {
             | Self::UpstreamTimeout
             | Self::UpstreamReset
             | Self::UpstreamProtocol => ClosedBy::Upstream,
-            Self::ResponseTooLarge | Self::Upload(UploadError::TooLarge) | Self::Overloaded => {
-                ClosedBy::Limit
-            }
+            Self::ResponseTooLarge
+            | Self::Upload(UploadError::TooLarge | UploadError::Budget(_))
+            | Self::Limited(_)
+            | Self::Overloaded => ClosedBy::Limit,
             Self::FirstBytesTimeout | Self::Upload(UploadError::Idle) => ClosedBy::Idle,
             Self::Draining => ClosedBy::Drain,
             Self::Head(_)
@@ -121,6 +134,25 @@ impl Refusal {
             | Self::Audit(_)
             | Self::Internal => ClosedBy::Error,
         }
+    }
+
+    /// Returns the seconds after which to come back, where that is known.
+    fn retry_after(&self) -> Option<u64> {
+        let whole = |wait: Duration| wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        if let Self::Limited(LimitError::Reached { limit, .. }) = self {
+            return Some(match limit {
+                Reached::Requests(wait) | Reached::Budget(wait) => whole(*wait).max(1),
+                Reached::Tunnels => LATER,
+            });
+        }
+        if let Self::Upload(UploadError::Budget(wait)) = self {
+            return Some(whole(*wait).max(1));
+        }
+        let no_room = matches!(
+            self,
+            Self::Overloaded | Self::Draining | Self::Limited(LimitError::NoAccount)
+        );
+        no_room.then_some(LATER)
     }
 
     /// Tells the operator where the fault is ours: what the worker is told does not say enough.
@@ -174,8 +206,8 @@ impl Refusal {
                 headers.append(PROXY_AUTHENTICATE, challenge);
             }
         }
-        if matches!(self, Self::Overloaded | Self::Draining) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.ends_connection() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -203,6 +235,7 @@ impl Refusal {
             Self::HostMismatch
             | Self::Identity(_)
             | Self::HttpsInCleartext
+            | Self::Limited(_)
             | Self::Resolve(_)
             | Self::UpstreamRefused
             | Self::UpstreamTimeout
@@ -230,6 +263,12 @@ struct Problem<'a> {
 impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
         Self::Denied(denial)
+    }
+}
+
+impl From<LimitError> for Refusal {
+    fn from(error: LimitError) -> Self {
+        Self::Limited(error)
     }
 }
 

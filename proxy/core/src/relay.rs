@@ -24,17 +24,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     hop,
+    limit::{BUDGET_EXHAUSTED, Budget},
     origin::Release,
     record::{ClosedBy, Draft},
 };
 
-/// Counts what an exchange moves, and remembers when it last did.
-#[derive(Debug)]
+/// Counts what an exchange moves, remembers when it last did, and pays for it where the rule has a
+/// budget.
 pub(crate) struct Meter {
     started: Instant,
     up: AtomicU64,
     down: AtomicU64,
     moved_ms: AtomicU64,
+    budget: OnceLock<Budget>,
 }
 
 impl Default for Meter {
@@ -44,6 +46,7 @@ impl Default for Meter {
             up: AtomicU64::default(),
             down: AtomicU64::default(),
             moved_ms: AtomicU64::default(),
+            budget: OnceLock::new(),
         }
     }
 }
@@ -57,14 +60,55 @@ impl Meter {
         self.down.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn add_up(&self, bytes: usize) -> u64 {
-        self.touch();
-        self.up.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64
+    /// Names the budget that pays for all that moves from here on; the first one stays.
+    pub(crate) fn charge(&self, budget: Budget) {
+        let _ = self.budget.set(budget);
     }
 
-    pub(crate) fn add_down(&self, bytes: usize) -> u64 {
+    /// Pays for bytes that are about to go up, and counts them. Returns how many may go: fewer than
+    /// asked for only where the budget ends, and those are the last.
+    pub(crate) fn pass_up(&self, bytes: usize) -> usize {
+        let passed = self.paid(bytes, Budget::draw_up);
+        self.add(&self.up, passed);
+        passed
+    }
+
+    /// Pays for bytes that are about to go down, in the same way.
+    pub(crate) fn pass_down(&self, bytes: usize) -> usize {
+        let passed = self.paid(bytes, Budget::draw_down);
+        self.add(&self.down, passed);
+        passed
+    }
+
+    /// Pays for a frame that is about to go up; it is counted only if it may go as a whole, since a
+    /// part of it would be worth no more than nothing.
+    fn pass_frame_up(&self, bytes: usize) -> bool {
+        let whole = self.paid(bytes, Budget::draw_up) == bytes;
+        self.add(&self.up, if whole { bytes } else { 0 });
+        whole
+    }
+
+    /// Pays for a frame that is about to go down, in the same way.
+    fn pass_frame_down(&self, bytes: usize) -> bool {
+        let whole = self.paid(bytes, Budget::draw_down) == bytes;
+        self.add(&self.down, if whole { bytes } else { 0 });
+        whole
+    }
+
+    fn paid(&self, bytes: usize, draw: fn(&Budget, u64) -> u64) -> usize {
+        let paid = self.budget.get().map(|budget| draw(budget, bytes as u64));
+        // It is never more than was asked for.
+        paid.map_or(bytes, |paid| paid as usize)
+    }
+
+    fn add(&self, moved: &AtomicU64, bytes: usize) {
         self.touch();
-        self.down.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64
+        moved.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Returns how long it is until the budget begins anew.
+    fn next_day(&self) -> Duration {
+        self.budget.get().map_or(Duration::ZERO, Budget::next_day)
     }
 
     /// Starts the idle time anew.
@@ -122,6 +166,9 @@ pub enum UploadError {
     /// `max_request_bytes` was passed.
     #[error("the request body is larger than the rule allows")]
     TooLarge,
+    /// The day's bytes were used up; the next day begins after this time.
+    #[error("the request body is larger than what is left of the day's bytes")]
+    Budget(Duration),
     /// Nothing came for `body_idle_timeout`.
     #[error("the request body stopped arriving")]
     Idle,
@@ -239,8 +286,12 @@ impl Body for Upload {
                     self.end.whole.store(true, Ordering::Release);
                     return Poll::Ready(None);
                 };
-                if self.meter.add_up(data.len()) > self.limit {
+                let length = data.len();
+                if self.meter.up() + length as u64 > self.limit {
                     return self.fail(UploadError::TooLarge);
+                }
+                if !self.meter.pass_frame_up(length) {
+                    return self.fail(UploadError::Budget(self.meter.next_day()));
                 }
                 let next = Instant::now() + self.idle;
                 self.timer.as_mut().reset(next);
@@ -317,6 +368,15 @@ impl Download {
         }
     }
 
+    /// Says why a frame may not pass; one that may is counted and paid for.
+    fn refuses(&self, length: usize) -> Option<&'static str> {
+        let meter = self.open.as_ref()?.draft.meter();
+        if meter.down() + length as u64 > self.limit {
+            return Some("egress.response_too_large");
+        }
+        (!meter.pass_frame_down(length)).then_some(BUDGET_EXHAUSTED)
+    }
+
     /// Ends the exchange with a reset, so that the worker cannot take what it got for the whole.
     fn cut(&mut self, by: ClosedBy, code: &'static str) {
         if let Some(Open { mut draft, release: _reset, _hold }) = self.open.take() {
@@ -347,13 +407,8 @@ impl Body for Download {
                 if let Some(trailers) = frame.trailers_mut() {
                     hop::trailers_towards_worker(trailers);
                 }
-                let moved = frame.data_ref().map_or(0, Bytes::len);
-                let passed = self
-                    .open
-                    .as_ref()
-                    .is_some_and(|open| open.draft.meter().add_down(moved) > self.limit);
-                if passed {
-                    self.cut(ClosedBy::Limit, "egress.response_too_large");
+                if let Some(code) = self.refuses(frame.data_ref().map_or(0, Bytes::len)) {
+                    self.cut(ClosedBy::Limit, code);
                     return Poll::Ready(Some(Err(DownloadError::Limit)));
                 }
                 if self.body.is_end_stream() {

@@ -153,14 +153,14 @@ pub(crate) async fn pump(
         result
     };
     let up = async {
-        let count = |bytes| meter.add_up(bytes);
+        let pass = |bytes| meter.pass_up(bytes);
         let way = Direction { from: (worker, ClosedBy::Client), to: (origin, ClosedBy::Upstream) };
-        note(way.carry(up_early, count).await, ClosedBy::Client)
+        note(way.carry(up_early, pass).await, ClosedBy::Client)
     };
     let down = async {
-        let count = |bytes| meter.add_down(bytes);
+        let pass = |bytes| meter.pass_down(bytes);
         let way = Direction { from: (origin, ClosedBy::Upstream), to: (worker, ClosedBy::Client) };
-        note(way.carry(down_early, count).await, ClosedBy::Upstream)
+        note(way.carry(down_early, pass).await, ClosedBy::Upstream)
     };
     // Pinned here, so that joining them does not hold each a second time.
     let (mut up, mut down) = (pin!(up), pin!(down));
@@ -184,17 +184,21 @@ struct Direction<'a> {
 }
 
 impl Direction<'_> {
-    /// Carries what there is to its end, then passes the end on (half-close).
-    async fn carry(self, early: BytesMut, count: impl Fn(usize) -> u64) -> Result<(), ClosedBy> {
+    /// Carries what there is to its end, then passes the end on (half-close). `pass` is asked how
+    /// many of the bytes at hand may go on; where that is not all of them, they are the last.
+    async fn carry(self, early: BytesMut, pass: impl Fn(usize) -> usize) -> Result<(), ClosedBy> {
         let Self { from: (from, reading), to: (to, writing) } = self;
-        count(early.len());
-        send(to, &early).await.map_err(|_| writing)?;
+        let passed = pass(early.len());
+        send(to, &early[..passed]).await.map_err(|_| writing)?;
+        if passed < early.len() {
+            return Err(ClosedBy::Limit);
+        }
         drop(early);
         loop {
             from.readable().await.map_err(|_| reading)?;
             let moved = match Pipe::take() {
-                Some(pipe) => pipe.move_all(from, to, &count).await,
-                None => copy_all(from, to, &count).await,
+                Some(pipe) => pipe.move_all(from, to, &pass).await,
+                None => copy_all(from, to, &pass).await,
             };
             match moved {
                 Ok(Moved::All) => {}
@@ -205,6 +209,7 @@ impl Direction<'_> {
                 }
                 Err(Fault::Reading) => return Err(reading),
                 Err(Fault::Writing) => return Err(writing),
+                Err(Fault::Spent) => return Err(ClosedBy::Limit),
             }
         }
     }
@@ -218,25 +223,30 @@ enum Moved {
     End,
 }
 
-/// At which end moving failed.
+/// Why moving ended before the bytes did.
 enum Fault {
     Reading,
     Writing,
+    /// No more may go on.
+    Spent,
 }
 
 /// Moves what there is by way of a buffer, which is given back when it has moved.
 async fn copy_all(
     from: &Socket,
     to: &Socket,
-    count: impl Fn(usize) -> u64,
+    pass: impl Fn(usize) -> usize,
 ) -> Result<Moved, Fault> {
     let mut buffer = vec![0; BUFFER];
     loop {
         match from.try_read(&mut buffer) {
             Ok(0) => return Ok(Moved::End),
             Ok(read) => {
-                count(read);
-                send(to, &buffer[..read]).await.map_err(|_| Fault::Writing)?;
+                let passed = pass(read);
+                send(to, &buffer[..passed]).await.map_err(|_| Fault::Writing)?;
+                if passed < read {
+                    return Err(Fault::Spent);
+                }
                 consume_budget().await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Moved::All),

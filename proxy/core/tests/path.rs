@@ -6,6 +6,8 @@
 #[path = "path/scene.rs"]
 mod scene;
 
+#[path = "path/counted.rs"]
+mod counted;
 #[path = "path/identity.rs"]
 mod identity;
 #[path = "path/limits.rs"]
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         tunnels::TRIALS,
         names::TRIALS,
         limits::TRIALS,
+        counted::TRIALS,
         revocation::TRIALS,
         secure_dns::TRIALS,
     ]

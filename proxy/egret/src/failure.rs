@@ -9,6 +9,7 @@ use egret_policy::{TargetError, TestOutcome};
 use egret_proxy::{ListenAddress, ListenError};
 
 use crate::{
+    budgets::BudgetError,
     diagnostic,
     files::{self, FileError},
     state::StateError,
@@ -71,6 +72,8 @@ pub(crate) enum Failure {
     File(#[from] FileError),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(transparent)]
+    Budgets(#[from] BudgetError),
     #[error("find a place for {what}: neither {variable} nor HOME is set to an absolute path")]
     NoHome { what: &'static str, variable: &'static str },
     #[error("{} already there; nothing was written", list(existing))]
@@ -121,6 +124,12 @@ impl Failure {
                 StateError::Use { source, .. } => Exit::of_io(source, Exit::Failure),
                 StateError::WritableByOthers { .. } => Exit::Configuration,
             },
+            Self::Budgets(error) => match error {
+                BudgetError::Read { source, .. } => Exit::of_io(source, Exit::Failure),
+                BudgetError::Syntax { .. }
+                | BudgetError::Version { .. }
+                | BudgetError::Entry { .. } => Exit::Failure,
+            },
             Self::Write { source, .. } => Exit::of_io(source, Exit::Failure),
             Self::Listen(ListenError::Address { source, .. }) => {
                 Exit::of_io(source, Exit::Unavailable)
@@ -141,6 +150,7 @@ impl Failure {
             Self::Authority { .. } => Some("write `example.com:443`".to_owned()),
             Self::File(error) => error.fix(),
             Self::State(error) => error.fix(),
+            Self::Budgets(error) => error.fix(),
             Self::Exists { .. } => Some("name another directory: `egret init DIR`".to_owned()),
             Self::Resolver(_) => Some("name them: `[dns] servers = [\"127.0.0.1:53\"]`".to_owned()),
             Self::Listen(ListenError::Address { address, source }) => {

@@ -17,6 +17,7 @@ mod policy;
 mod starter;
 mod state;
 
+mod budgets;
 mod check;
 mod explain;
 mod init;

@@ -1,7 +1,7 @@
 //! The policy file: found, read, and for `serve` taken only whole.
 //!
 //! What a policy needs and this release cannot do refuses it at start: a rule that is kept by half
-//! would let through what its author believes to be inspected, counted or given a credential.
+//! would let through what its author believes to be inspected or given a credential.
 
 use std::path::Path;
 
@@ -42,10 +42,10 @@ pub(crate) fn loaded(source: &SourceText) -> Result<Policy, Failure> {
 
 /// What the policy needs and the data path of this release cannot do.
 pub(crate) fn unavailable(policy: &Policy) -> Vec<Problem> {
-    policy.needs().iter().map(unavailable_need).collect()
+    policy.needs().iter().filter_map(unavailable_need).collect()
 }
 
-fn unavailable_need(need: &Need) -> Problem {
+fn unavailable_need(need: &Need) -> Option<Problem> {
     let Need { kind, rule, span, line, column } = need;
     let (what, fix) = match kind {
         NeedKind::Interception => (
@@ -53,18 +53,15 @@ fn unavailable_need(need: &Need) -> Problem {
             "leave `tls = \"intercept\"` out; the tunnel is then relayed",
         ),
         NeedKind::Credentials => ("the injection of credentials", "leave `credentials` out"),
-        NeedKind::CountedLimits => (
-            "counted limits",
-            "leave `requests_per_minute`, `tunnels` and `bytes_…_per_day` out; sizes and times hold",
-        ),
+        NeedKind::CountedLimits => return None,
     };
-    Problem {
+    Some(Problem {
         span: span.clone(),
         line: *line,
         column: *column,
         message: format!("rule `{rule}` needs {what}, which is not available in this release"),
         fix: fix.to_owned(),
-    }
+    })
 }
 
 /// The policy of somebody without a configuration: theirs, or the one they would be given.

@@ -1,14 +1,15 @@
 //! `egret serve`: everything that must be true before the first connection, then the proxy, then a
 //! clean end.
 //!
-//! The order matters: configuration, state directory, policy, record, sockets. Whatever fails ends
+//! The order matters: configuration, state directory, policy, what was used, record, sockets. Whatever fails ends
 //! the start with its exit code; nothing runs half. Only `listening ADDRESS` goes to stdout.
 
 use std::{future::Future, io, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use egret_policy::{Mode, Policy, Timestamp};
 use egret_proxy::{
-    BindError, Clock, ClosedBy, Handle, Inherited, Ports, Proxy, Recorder, Selector, StaticWorkers,
+    BindError, Budgets, Clock, ClosedBy, Handle, Inherited, Ports, Proxy, Recorder, Selector,
+    StaticWorkers,
 };
 use egret_vault_bridge::NoVault;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -19,6 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    budgets::BudgetFile,
     cli,
     config::{self, Config, Origin},
     environment::Environment,
@@ -42,6 +44,8 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
         write_starter(&config)?;
     }
     let policy = policy::for_serving(&config.policy, Timestamp::now())?;
+    let (store, used) = BudgetFile::open(&config.state)?;
+    let budgets = Budgets { used, store: Arc::new(store) };
     raise_descriptor_limit(&config);
     let (recorder, flush) = Recorder::open(&config.audit).map_err(Failure::Record)?;
 
@@ -49,7 +53,7 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
         .enable_all()
         .build()
         .map_err(|error| Failure::Start(error.into()))?;
-    let end = runtime.block_on(serve(config, recorder, Arc::new(policy), sockets));
+    let end = runtime.block_on(serve(config, recorder, budgets, Arc::new(policy), sockets));
     // What still runs holds the recorder; it goes first, so that the flush can end.
     runtime.shutdown_timeout(LAST_WORDS);
     flush.wait();
@@ -59,6 +63,7 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
 async fn serve(
     config: Config,
     recorder: Recorder,
+    budgets: Budgets,
     policy: Arc<Policy>,
     sockets: Vec<Inherited>,
 ) -> Result<(), Failure> {
@@ -69,6 +74,7 @@ async fn serve(
         recorder,
         bridge: Arc::new(NoVault),
         clock: Arc::new(SystemClock),
+        budgets,
     };
     let revision = policy.revision();
     if policy.mode() == Mode::Report {

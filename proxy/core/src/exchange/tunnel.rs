@@ -16,6 +16,7 @@ use crate::{
     accept::{self, Connection},
     dial::{Connected, dial},
     hello::{ClaimedName, FirstBytes},
+    limit::{BUDGET_EXHAUSTED, TunnelSeat},
     live::{Registration, Selected, Standing},
     origin::{Origin, Release},
     record::{ClosedBy, Draft},
@@ -58,6 +59,8 @@ pub(super) async fn connect(
     let permit = policy.decide_tunnel(&ask, shared.clock.now());
     draft.policy(policy.revision(), began);
     let permit = permit?;
+    let now = shared.moment();
+    shared.accounts.look(&worker.id, permit.outcomes(now.time), now)?;
     draft.permitted(permit.verdict(), None);
     let standing = standing_of(&worker, &authority, None, None);
     registration.stand(None, &[], standing.clone());
@@ -121,15 +124,23 @@ pub(super) async fn pass(
             draft.selected(Scheme::Http.as_str(), None);
             // Cleartext can be answered in cleartext: where http is denied, each request inside is
             // told so, and the tunnel's own record says it as well.
+            let mut seat = None;
             match grant.select_http() {
                 Ok(verdict) => {
+                    let seated = grant
+                        .http_outcome(now)
+                        .map_or(Ok(None), |counted| shared.accounts.seat(&worker.id, counted));
+                    match seated {
+                        Ok(seated) => seat = seated,
+                        Err(error) => return close(draft, error.into()).await,
+                    }
                     if let Err(error) = draft.allow(verdict, None).await {
                         return close(draft, Refusal::Audit(error)).await;
                     }
                 }
                 Err(denial) => draft.deny(denial.reason.code(), denial.rule.as_ref()).await,
             }
-            let tunnel = PlainTunnel { worker, authority, grant, origin, end };
+            let tunnel = PlainTunnel { worker, authority, grant, origin, end, seat };
             return pass_http(connection, draft, registration, tunnel).await;
         }
         Ok(Ok(FirstBytes::Tls(hello))) => {
@@ -160,6 +171,15 @@ pub(super) async fn pass(
     }
     let standing = standing_of(&worker, &authority, Some(grant.peer()), Some(selected));
     registration.stand(passage.rule(), &[], standing.clone());
+    let counted = (passage.rule(), passage.limits());
+    let _seat = match shared.accounts.tunnel(&worker.id, counted, || shared.moment()) {
+        Ok(None) => None,
+        Ok(Some((seat, budget))) => {
+            draft.meter().charge(budget);
+            Some(seat)
+        }
+        Err(error) => return close(draft, error.into()).await,
+    };
     if let Err(error) = draft.allow(passage.verdict(), passage.rule()).await {
         return close(draft, Refusal::Audit(error)).await;
     }
@@ -170,9 +190,20 @@ pub(super) async fn pass(
     let bounds = Bounds::new(passage.limits(), passage.expires(), shared.clock.now());
     draft.meter().touch();
     let mut origin = End { socket: origin, early: BytesMut::new() };
-    match tunnel::pump(&mut end, &mut origin, draft.meter(), bounds).await {
+    relay(draft, &mut end, &mut origin, bounds).await;
+}
+
+/// Carries bytes both ways to the end of an exchange.
+async fn relay(mut draft: Draft, worker: &mut End, origin: &mut End, bounds: Bounds) {
+    match tunnel::pump(worker, origin, draft.meter(), bounds).await {
         Ok(by) => draft.complete(by),
-        Err(by) => draft.cut(by),
+        Err(by) => {
+            // The one limit that a relay has.
+            if by == ClosedBy::Limit {
+                draft.reason(BUDGET_EXHAUSTED);
+            }
+            draft.cut(by);
+        }
     }
 }
 
@@ -204,10 +235,7 @@ pub(super) async fn pass_upgraded(
     let mut origin = End { socket: origin.socket.handed_to(connection.cut.clone()), ..origin };
     release.answered();
     draft.meter().touch();
-    match tunnel::pump(&mut worker, &mut origin, draft.meter(), bounds).await {
-        Ok(by) => draft.complete(by),
-        Err(by) => draft.cut(by),
-    }
+    relay(draft, &mut worker, &mut origin, bounds).await;
 }
 
 /// A tunnel whose first bytes were plain HTTP.
@@ -217,6 +245,8 @@ struct PlainTunnel {
     grant: TunnelGrant,
     origin: Socket,
     end: End,
+    /// Until the tunnel has ended.
+    seat: Option<TunnelSeat>,
 }
 
 /// Serves the requests inside a tunnel. Boxed, because each of them is an `exchange` again.
@@ -227,7 +257,7 @@ fn pass_http(
     tunnel: PlainTunnel,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
-        let PlainTunnel { worker, authority, grant, origin, end } = tunnel;
+        let PlainTunnel { worker, authority, grant, origin, end, seat: _seat } = tunnel;
         let standing = standing_of(&worker, &authority, Some(grant.peer()), Some(Selected::Http));
         registration.stand(None, &[], standing);
         let origin = Origin::speak(origin, grant.peer(), &connection.shared.tasks).await;

@@ -4,7 +4,13 @@ use egret_policy::{Reason, TargetError};
 use http::StatusCode;
 
 use super::Refusal;
-use crate::{gate::FaultKind, identify::IdentityError, relay::UploadError, resolve::ResolveError};
+use crate::{
+    gate::FaultKind,
+    identify::IdentityError,
+    limit::{BUDGET_EXHAUSTED, LimitError, RATE_LIMITED, Reached},
+    relay::UploadError,
+    resolve::ResolveError,
+};
 
 /// How a refusal is told: one row of the table in the documentation.
 pub(super) struct Told {
@@ -59,6 +65,7 @@ impl Refusal {
                     "http_request_error",
                     "The request body is larger than the rule allows.",
                 ),
+                UploadError::Budget(_) => BUDGET,
                 UploadError::Idle => TIMEOUT,
             },
             Self::HostMismatch => HOST_MISMATCH,
@@ -83,6 +90,27 @@ impl Refusal {
             Self::FirstBytesTimeout => TIMEOUT,
             Self::Denied(denial) => denied(denial.reason),
             Self::HttpsInCleartext => SCHEME,
+            Self::Limited(LimitError::Reached { limit, .. }) => match limit {
+                Reached::Requests(_) => (
+                    429,
+                    RATE_LIMITED,
+                    "http_request_denied",
+                    "The rule allows no more requests for now.",
+                ),
+                Reached::Tunnels => (
+                    429,
+                    RATE_LIMITED,
+                    "http_request_denied",
+                    "The rule allows no more tunnels at once.",
+                ),
+                Reached::Budget(_) => BUDGET,
+            },
+            Self::Limited(LimitError::NoAccount) => (
+                503,
+                "egress.overloaded",
+                "connection_limit_reached",
+                "The proxy counts for as many workers and rules as it may.",
+            ),
             Self::Resolve(ResolveError::Timeout) => (
                 504,
                 "egress.dns_timeout",
@@ -190,6 +218,12 @@ const HOST_MISMATCH: Row = (
     Reason::HostMismatch.code(),
     "http_request_denied",
     "The Host field names another authority than the target.",
+);
+const BUDGET: Row = (
+    429,
+    BUDGET_EXHAUSTED,
+    "http_request_denied",
+    "The bytes that the rule allows in a day are used up.",
 );
 const TIMEOUT: Row = (
     408,

@@ -58,33 +58,34 @@ mod linux {
             Some(Self { ends: Some(ends), holds: 0 })
         }
 
-        /// Moves what there is to be read.
+        /// Moves what there is to be read, as far as `pass` lets it.
         pub(in crate::tunnel) async fn move_all(
             mut self,
             from: &Socket,
             to: &Socket,
-            count: impl Fn(usize) -> u64,
+            pass: impl Fn(usize) -> usize,
         ) -> Result<Moved, Fault> {
             loop {
-                match self.fill(from) {
+                let mut passed = match self.fill(from) {
                     Ok(0) => return Ok(Moved::End),
-                    Ok(moved) => {
-                        count(moved);
-                    }
+                    Ok(moved) => pass(moved),
                     // The pipe is empty here, so it is the socket that has nothing.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         return Ok(Moved::All);
                     }
                     Err(_) => return Err(Fault::Reading),
-                }
-                while self.holds > 0 {
-                    match self.empty(to) {
-                        Ok(()) => {}
+                };
+                while passed > 0 {
+                    match self.empty(to, passed) {
+                        Ok(moved) => passed -= moved,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                             to.writable().await.map_err(|_| Fault::Writing)?;
                         }
                         Err(_) => return Err(Fault::Writing),
                     }
+                }
+                if self.holds > 0 {
+                    return Err(Fault::Spent);
                 }
                 consume_budget().await;
             }
@@ -99,16 +100,16 @@ mod linux {
             Ok(moved)
         }
 
-        fn empty(&mut self, to: &Socket) -> io::Result<()> {
+        fn empty(&mut self, to: &Socket, most: usize) -> io::Result<usize> {
             let Some(ends) = &self.ends else { return Err(io::ErrorKind::BrokenPipe.into()) };
             let moved = to.try_io(Interest::WRITABLE, || {
-                Ok(splice(&ends.read, None, to, None, self.holds, FLAGS)?)
+                Ok(splice(&ends.read, None, to, None, most, FLAGS)?)
             })?;
             if moved == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             self.holds -= moved;
-            Ok(())
+            Ok(moved)
         }
     }
 
@@ -165,7 +166,7 @@ mod other {
             self,
             _: &Socket,
             _: &Socket,
-            _: impl Fn(usize) -> u64,
+            _: impl Fn(usize) -> usize,
         ) -> Result<Moved, Fault> {
             match self {}
         }

@@ -1,18 +1,19 @@
 //! A proxy in this process, with everything that stands around it.
 
 use std::{
+    io,
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use egret_policy::{Policy, Timestamp};
 use egret_proxy::{
-    BindError, Clock, ConnectionLimits, DnsSettings, Handle, IdentityKind, KnownWorker,
-    ListenAddress, ListenError, ListenerSettings, Ports, Proxy, Recorder, Settings, StaticWorkers,
-    Workers,
+    BindError, BudgetStore, Budgets, Clock, ConnectionLimits, DnsSettings, Handle, IdentityKind,
+    KnownWorker, ListenAddress, ListenError, ListenerSettings, Ports, Proxy, Recorder, Settings,
+    StaticWorkers, Used, Workers,
 };
 use egret_testkit::{
     client::Client,
@@ -39,6 +40,8 @@ pub(crate) struct Around {
     pub(crate) workers: Arc<dyn Workers>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) audit: tempfile::TempDir,
+    /// What was used of day budgets before.
+    pub(crate) used: Vec<Used>,
 }
 
 impl Stage {
@@ -64,8 +67,18 @@ impl Stage {
         change: impl FnOnce(&mut Settings),
         workers: Arc<dyn Workers>,
     ) -> Scene {
-        let around = Around { workers, clock: Arc::new(SystemClock), audit: self.folder() };
-        self.play_in(policy, change, around)
+        self.play_in(policy, change, self.around(workers))
+    }
+
+    /// Starts a proxy that continues with what was used before.
+    pub(crate) fn play_after(&self, policy: &str, used: Vec<Used>) -> Scene {
+        let around = self.around(Arc::new(StaticWorkers::new(vec![])));
+        self.play_in(policy, |_| {}, Around { used, ..around })
+    }
+
+    /// Returns the ordinary surroundings of these workers.
+    fn around(&self, workers: Arc<dyn Workers>) -> Around {
+        Around { workers, clock: Arc::new(SystemClock), audit: self.folder(), used: vec![] }
     }
 
     /// Makes a folder that goes when it is dropped.
@@ -91,9 +104,13 @@ impl Stage {
     ) -> (String, std::io::ErrorKind) {
         let audit = self.folder();
         let (recorder, flush) = Recorder::open(audit.path()).unwrap();
-        let workers = Arc::new(StaticWorkers::new(vec![]));
-        let ports =
-            Ports { workers, recorder, bridge: Arc::new(NoVault), clock: Arc::new(SystemClock) };
+        let ports = Ports {
+            workers: Arc::new(StaticWorkers::new(vec![])),
+            recorder,
+            bridge: Arc::new(NoVault),
+            clock: Arc::new(SystemClock),
+            budgets: Budgets { used: vec![], store: Arc::new(Kept::default()) },
+        };
         let (settings, policy) = (self.set(change), compile(policy));
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let error = match runtime.block_on(Proxy::bind(settings, ports, policy, vec![])) {
@@ -137,15 +154,18 @@ pub(crate) struct Scene {
     pub(crate) addresses: Vec<ListenAddress>,
     pub(crate) handle: Handle,
     audit: tempfile::TempDir,
+    kept: Arc<Kept>,
     stop: CancellationToken,
     running: Option<JoinHandle<()>>,
 }
 
 impl Scene {
     fn open(settings: Settings, policy: Arc<Policy>, around: Around) -> Self {
-        let Around { workers, clock, audit } = around;
+        let Around { workers, clock, audit, used } = around;
         let (recorder, flush) = Recorder::open(audit.path()).unwrap();
-        let ports = Ports { workers, recorder, bridge: Arc::new(NoVault), clock };
+        let kept = Arc::new(Kept::default());
+        let budgets = Budgets { used, store: kept.clone() };
+        let ports = Ports { workers, recorder, bridge: Arc::new(NoVault), clock, budgets };
         let stop = CancellationToken::new();
         let (tell, told) = std::sync::mpsc::channel();
         let stopped = stop.clone();
@@ -162,7 +182,7 @@ impl Scene {
         let (addresses, handle) = told.recv().unwrap();
         let address = addresses[0].tcp().expect("the first listener is TCP");
         let client = Client::new(address, Own::default());
-        Self { client, address, addresses, handle, audit, stop, running: Some(running) }
+        Self { client, address, addresses, handle, audit, kept, stop, running: Some(running) }
     }
 
     /// Ends the proxy and returns everything it recorded.
@@ -175,6 +195,13 @@ impl Scene {
     pub(crate) fn stop(&mut self) {
         self.stop.cancel();
         self.running.take().expect("a scene ends once").join().expect("the proxy ended well");
+    }
+
+    /// Ends the proxy and returns what it has saved of day budgets.
+    pub(crate) fn end_and_keep(self) -> Vec<Used> {
+        let kept = self.kept.clone();
+        self.end();
+        kept.0.lock().unwrap().clone()
     }
 
     /// Returns what is recorded so far.
@@ -230,6 +257,17 @@ pub(crate) fn compile(text: &str) -> Arc<Policy> {
 fn read(path: &std::path::Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// Where day budgets are kept from one scene to the next.
+#[derive(Default)]
+struct Kept(Mutex<Vec<Used>>);
+
+impl BudgetStore for Kept {
+    fn save(&self, used: &[Used]) -> io::Result<()> {
+        *self.0.lock().unwrap() = used.to_vec();
+        Ok(())
+    }
 }
 
 /// The time of day.

@@ -98,6 +98,9 @@ fn what_serve_would_refuse_is_a_warning() {
     let place = Place::new();
     place.write("p.toml", &POLICY.replacen("[[test]]", "tls = \"intercept\"\n[[test]]", 1));
     place.run(&["check", "p.toml"]).says("not available in this release");
+    let counted = "limits = { requests_per_minute = 5, tunnels = 1, bytes_up_per_day = \"1GiB\" }";
+    place.write("p.toml", &POLICY.replacen("[[test]]", &format!("{counted}\n[[test]]"), 1));
+    assert_eq!(place.run(&["check", "p.toml"]).ends_with(0).stderr, "");
     place.write("p.toml", POLICY);
     set_mode(&place.path("p.toml"), 0o666);
     let run = place.run(&["check", "--json", "p.toml"]).ends_with(0);

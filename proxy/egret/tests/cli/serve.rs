@@ -233,7 +233,6 @@ fn a_policy_that_cannot_be_kept_is_78() {
     );
     let more = |line: &str| POLICY.replacen("[[test]]", &format!("{line}\n[[test]]"), 1);
     refused(&more("tls = \"intercept\""), "not available in this release");
-    refused(&more("limits = { requests_per_minute = 5 }"), "not available in this release");
     let place = Place::ready();
     std::fs::remove_file(place.path("policy.toml")).unwrap();
     place.run(&["serve"]).ends_with(78).says("policy.toml").says("egret init");

@@ -62,6 +62,7 @@ pub(super) fn storm(stage: &Stage) {
         workers: Arc::new(Roster::of(&[WORKER, BYSTANDER])),
         clock: Arc::new(SystemClock),
         audit: stage.folder(),
+        used: vec![],
     };
     let tokens =
         |settings: &mut Settings| settings.listeners[0].identity = vec![IdentityKind::Token];
