@@ -24,10 +24,11 @@ use crate::{
     exchange::{HttpTunnel, exchange},
     gate::{Facts, Gate, GateLimits, gate},
     identify::Identification,
+    limit::{Over, RATE_LIMITED},
     listen::{Acceptor, Peer},
     live::{Cut, Registration, Seat, Standing},
     proxy::Shared,
-    record::ClosedBy,
+    record::{ClosedBy, Draft},
     refusal::Refusal,
     socket::{Socket, Stream, Watch},
     tunnel::End,
@@ -106,6 +107,18 @@ impl Connection {
             entry.identify(worker);
         }
         Ok(())
+    }
+
+    /// Counts a refusal if it is a denial that nothing was recorded of yet. Refused when it is one
+    /// too many to have a record of its own.
+    pub(crate) fn may_record(&self, draft: &Draft, refusal: &Refusal) -> Result<(), Over> {
+        if draft.is_decided() || !refusal.is_denial() {
+            return Ok(());
+        }
+        let worker = draft.worker_id();
+        // A worker's are one sum, whatever they were; of strangers little else is known.
+        let code = worker.map_or(refusal.code(), |_| RATE_LIMITED);
+        self.shared.denials.count(worker, &self.listener.name, code, self.shared.moment())
     }
 
     /// Checks the rights again after they were entered in the live index: a revocation, a new

@@ -172,16 +172,29 @@ async fn refuse(
     refusal: Refusal,
 ) -> Response<Outgoing> {
     connection.facts.refused();
-    refusal.log(draft.id());
-    draft.deny(refusal.code(), refusal.rule()).await;
-    let mut response = refusal.response(draft.id(), connection.listener.identification.challenge());
+    let challenge = connection.listener.identification.challenge();
+    let mut response = match connection.may_record(&draft, &refusal) {
+        Ok(()) => {
+            refusal.log(draft.id());
+            draft.deny(refusal.code(), refusal.rule()).await;
+            let response = refusal.response(draft.id(), challenge);
+            draft.status(response.status().as_u16());
+            draft.complete(refusal.closed_by());
+            response
+        }
+        Err(over) => {
+            // Who is not known is told what it lacks, as ever; a worker, that it is to slow down.
+            let known = draft.worker_id().is_some();
+            draft.discard();
+            let refusal = if known { Refusal::DenialsSummed(over.wait) } else { refusal };
+            refusal.response(&over.id, challenge)
+        }
+    };
     if fact.asks_for_tunnel() {
         // The gate ends the connection here. A client that has been challenged (curl and git ask
         // without credentials first) comes again on another one if it is told, else it gives up.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    draft.status(response.status().as_u16());
-    draft.complete(refusal.closed_by());
     response.map(Either::Left)
 }
 

@@ -23,12 +23,14 @@ use self::account::Account;
 pub use self::day::Day;
 pub(crate) use self::{
     account::{Budget, Moment, Reached, TunnelSeat},
+    denials::{DenialSum, Denials, Over},
     keep::keep,
 };
 use crate::clock::Clock;
 
 mod account;
 mod day;
+mod denials;
 mod keep;
 mod rate;
 

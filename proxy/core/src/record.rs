@@ -20,7 +20,7 @@ use ulid::Ulid;
 
 use self::writer::Message;
 pub use self::writer::{Flush, RecordError, Recorder};
-use crate::{clock::Clock, live::Cut, relay::Meter};
+use crate::{clock::Clock, limit::DenialSum, live::Cut, relay::Meter};
 
 mod writer;
 
@@ -106,6 +106,29 @@ pub(crate) struct Line {
     total_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     closed_by: Option<ClosedBy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+}
+
+/// Writes the one record of many denials (`audit.denials`), and returns when the kernel has it.
+pub(crate) async fn summed(
+    recorder: &Recorder,
+    clock: &dyn Clock,
+    sum: &DenialSum,
+) -> Result<(), RecordError> {
+    let DenialSum { worker, listener, code, id, count } = sum;
+    let line = Line {
+        id: Some(id.clone()),
+        time: time(clock),
+        event: "audit.denials",
+        worker: worker.as_deref().map(str::to_owned),
+        listener: listener.as_deref().map(str::to_owned),
+        reason: Some(code),
+        count: Some(*count),
+        ..Line::default()
+    };
+    let room = recorder.reserve().await?;
+    writer::write(room, line).await
 }
 
 /// The record of one exchange while it runs.
@@ -154,6 +177,21 @@ impl Draft {
     /// Returns the id that the worker is told and both records carry.
     pub(crate) fn id(&self) -> &str {
         self.line.id.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the worker, once it is known.
+    pub(crate) fn worker_id(&self) -> Option<&str> {
+        self.line.worker.as_deref()
+    }
+
+    /// Whether the decision is written: then the completion has to follow.
+    pub(crate) fn is_decided(&self) -> bool {
+        self.decision.is_none()
+    }
+
+    /// Writes nothing of an exchange that was not decided: another record counts it.
+    pub(crate) fn discard(mut self) {
+        (self.decision, self.completion) = (None, None);
     }
 
     /// Returns the counter of what this exchange moves.

@@ -59,6 +59,8 @@ pub(crate) enum Refusal {
     Denied(Denial),
     HttpsInCleartext,
     Limited(LimitError),
+    /// Beyond `denials_per_minute`: denied for whatever reason, and not recorded by itself.
+    DenialsSummed(Duration),
 
     // What the origin or the way there did wrong.
     Resolve(ResolveError),
@@ -120,6 +122,7 @@ impl Refusal {
             Self::ResponseTooLarge
             | Self::Upload(UploadError::TooLarge | UploadError::Budget(_))
             | Self::Limited(_)
+            | Self::DenialsSummed(_)
             | Self::Overloaded => ClosedBy::Limit,
             Self::FirstBytesTimeout | Self::Upload(UploadError::Idle) => ClosedBy::Idle,
             Self::Draining => ClosedBy::Drain,
@@ -136,6 +139,43 @@ impl Refusal {
         }
     }
 
+    /// Whether the policy, a limit, the lack of an identity or of room refuses: of these anybody
+    /// can have as many as they like. What is malformed is none; the rest was allowed.
+    pub(crate) fn is_denial(&self) -> bool {
+        match self {
+            Self::Denied(denial) => denial.reason != Reason::TargetMalformed,
+            Self::Target(error) => match error {
+                TargetError::MethodRefused | TargetError::Scheme => true,
+                TargetError::Malformed(_) => false,
+            },
+            Self::Limited(_)
+            | Self::Overloaded
+            | Self::HttpsInCleartext
+            | Self::HostMismatch
+            | Self::Identity(_)
+            | Self::Revoked
+            | Self::LoopDetected => true,
+            Self::DenialsSummed(_)
+            | Self::Head(_)
+            | Self::OriginForm
+            | Self::ConnectInTunnel
+            | Self::Host
+            | Self::MaxForwards
+            | Self::Upload(_)
+            | Self::FirstBytesTimeout
+            | Self::Resolve(_)
+            | Self::UpstreamRefused
+            | Self::UpstreamTimeout
+            | Self::UpstreamReset
+            | Self::UpstreamProtocol
+            | Self::ResponseTooLarge
+            | Self::Credential(_)
+            | Self::Draining
+            | Self::Audit(_)
+            | Self::Internal => false,
+        }
+    }
+
     /// Returns the seconds after which to come back, where that is known.
     fn retry_after(&self) -> Option<u64> {
         let whole = |wait: Duration| wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -145,7 +185,7 @@ impl Refusal {
                 Reached::Tunnels => LATER,
             });
         }
-        if let Self::Upload(UploadError::Budget(wait)) = self {
+        if let Self::DenialsSummed(wait) | Self::Upload(UploadError::Budget(wait)) = self {
             return Some(whole(*wait).max(1));
         }
         let no_room = matches!(
@@ -236,6 +276,7 @@ impl Refusal {
             | Self::Identity(_)
             | Self::HttpsInCleartext
             | Self::Limited(_)
+            | Self::DenialsSummed(_)
             | Self::Resolve(_)
             | Self::UpstreamRefused
             | Self::UpstreamTimeout

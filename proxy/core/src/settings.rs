@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
     time::Duration,
 };
@@ -147,6 +148,8 @@ pub struct ConnectionLimits {
     pub connections: usize,
     /// Client connections of one worker, counted from identification on.
     pub connections_per_worker: usize,
+    /// Denials of one worker that are recorded one by one in a minute; above it they are summed.
+    pub denials_per_minute: NonZeroU32,
     /// Bytes of a whole request head.
     pub head_bytes: usize,
     /// From the first byte of a head to its end.
@@ -166,6 +169,7 @@ impl Default for ConnectionLimits {
         Self {
             connections: 20_000,
             connections_per_worker: 2_000,
+            denials_per_minute: const { NonZeroU32::new(600).expect("600 is not 0") },
             head_bytes: 64 << 10,
             header_timeout: Duration::from_secs(10),
             body_idle_timeout: Duration::from_secs(30),

@@ -8,6 +8,8 @@ mod scene;
 
 #[path = "path/counted.rs"]
 mod counted;
+#[path = "path/denials.rs"]
+mod denials;
 #[path = "path/identity.rs"]
 mod identity;
 #[path = "path/limits.rs"]
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         names::TRIALS,
         limits::TRIALS,
         counted::TRIALS,
+        denials::TRIALS,
         revocation::TRIALS,
         secure_dns::TRIALS,
     ]

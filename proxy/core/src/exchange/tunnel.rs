@@ -108,7 +108,7 @@ pub(super) async fn pass(
     let Connected { socket: origin, grant, .. } = connected;
     let patience = shared.limits.first_byte_timeout;
     let Ok(Ok(mut end)) = timeout(patience, tunnel::take_over(upgrade)).await else {
-        return leave(draft, &grant).await;
+        return leave(&connection, draft, &grant).await;
     };
 
     let first = if grant.opaque() {
@@ -118,8 +118,8 @@ pub(super) async fn pass(
     };
     let now = shared.clock.now();
     let (passage, selected) = match first {
-        Err(_) => return close(draft, Refusal::FirstBytesTimeout).await,
-        Ok(Err(_) | Ok(FirstBytes::NeedMore)) => return leave(draft, &grant).await,
+        Err(_) => return close(&connection, draft, Refusal::FirstBytesTimeout).await,
+        Ok(Err(_) | Ok(FirstBytes::NeedMore)) => return leave(&connection, draft, &grant).await,
         Ok(Ok(FirstBytes::Http)) => {
             draft.selected(Scheme::Http.as_str(), None);
             // Cleartext can be answered in cleartext: where http is denied, each request inside is
@@ -132,13 +132,19 @@ pub(super) async fn pass(
                         .map_or(Ok(None), |counted| shared.accounts.seat(&worker.id, counted));
                     match seated {
                         Ok(seated) => seat = seated,
-                        Err(error) => return close(draft, error.into()).await,
+                        Err(error) => return close(&connection, draft, error.into()).await,
                     }
                     if let Err(error) = draft.allow(verdict, None).await {
-                        return close(draft, Refusal::Audit(error)).await;
+                        return close(&connection, draft, Refusal::Audit(error)).await;
                     }
                 }
-                Err(denial) => draft.deny(denial.reason.code(), denial.rule.as_ref()).await,
+                Err(denial) => {
+                    let refusal = Refusal::from(denial);
+                    if connection.may_record(&draft, &refusal).is_err() {
+                        return draft.discard();
+                    }
+                    draft.deny(refusal.code(), refusal.rule()).await;
+                }
             }
             let tunnel = PlainTunnel { worker, authority, grant, origin, end, seat };
             return pass_http(connection, draft, registration, tunnel).await;
@@ -163,11 +169,11 @@ pub(super) async fn pass(
     };
     let passage: Passage = match passage {
         Ok(passage) => passage,
-        Err(denial) => return close(draft, denial.into()).await,
+        Err(denial) => return close(&connection, draft, denial.into()).await,
     };
     if passage.intercept() {
         // Whoever starts a proxy refuses such a policy; relayed blindly it would be half kept.
-        return close(draft, Refusal::Internal).await;
+        return close(&connection, draft, Refusal::Internal).await;
     }
     let standing = standing_of(&worker, &authority, Some(grant.peer()), Some(selected));
     registration.stand(passage.rule(), &[], standing.clone());
@@ -178,14 +184,14 @@ pub(super) async fn pass(
             draft.meter().charge(budget);
             Some(seat)
         }
-        Err(error) => return close(draft, error.into()).await,
+        Err(error) => return close(&connection, draft, error.into()).await,
     };
     if let Err(error) = draft.allow(passage.verdict(), passage.rule()).await {
-        return close(draft, Refusal::Audit(error)).await;
+        return close(&connection, draft, Refusal::Audit(error)).await;
     }
     registration.until(passage.expires());
     if let Err(refusal) = connection.still_standing(&worker.id, &standing) {
-        return close(draft, refusal).await;
+        return close(&connection, draft, refusal).await;
     }
     let bounds = Bounds::new(passage.limits(), passage.expires(), shared.clock.now());
     draft.meter().touch();
@@ -273,15 +279,18 @@ fn pass_http(
 }
 
 /// Ends a tunnel whose worker left before it said anything: it was granted, and nothing moved.
-async fn leave(mut draft: Draft, grant: &TunnelGrant) {
+async fn leave(connection: &Connection, mut draft: Draft, grant: &TunnelGrant) {
     if let Err(error) = draft.allow(grant.verdict(), None).await {
-        return close(draft, Refusal::Audit(error)).await;
+        return close(connection, draft, Refusal::Audit(error)).await;
     }
     draft.complete(ClosedBy::Client);
 }
 
 /// Ends a tunnel that is refused after its 200: there is no status left to say it with.
-async fn close(mut draft: Draft, refusal: Refusal) {
+async fn close(connection: &Connection, mut draft: Draft, refusal: Refusal) {
+    if connection.may_record(&draft, &refusal).is_err() {
+        return draft.discard();
+    }
     refusal.log(draft.id());
     draft.deny(refusal.code(), refusal.rule()).await;
     draft.complete(refusal.closed_by());

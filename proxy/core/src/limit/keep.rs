@@ -1,5 +1,5 @@
-//! What is done every ten seconds, and once more at the end: day budgets are saved, and accounts
-//! dropped that nobody needs.
+//! What is done every ten seconds, and once more at the end: sums of denials are recorded, day
+//! budgets saved, and accounts dropped that nobody needs.
 //!
 //! Nothing waits for this, and nothing of it can refuse an exchange. What fails is said and tried
 //! again the next time.
@@ -13,11 +13,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{BudgetStore, Used};
-use crate::proxy::Shared;
+use crate::{proxy::Shared, record};
 
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Keeps the counts until `ended`; all that was counted by then is saved on return.
+/// Keeps the counts until `ended`; all that was counted by then is saved and recorded on return.
 pub(crate) async fn keep(
     shared: Arc<Shared>,
     store: Arc<dyn BudgetStore>,
@@ -31,10 +31,22 @@ pub(crate) async fn keep(
             _ = ticks.tick() => false,
             () = ended.cancelled() => true,
         };
+        record_denials(&shared).await;
         save(&shared, &store, &mut saved).await;
-        shared.accounts.sweep(shared.moment());
+        let now = shared.moment();
+        shared.accounts.sweep(now);
+        shared.denials.sweep(now);
         if last {
             return;
+        }
+    }
+}
+
+async fn record_denials(shared: &Shared) {
+    for sum in shared.denials.take() {
+        if let Err(error) = record::summed(&shared.recorder, &*shared.clock, &sum).await {
+            tracing::error!(%error, count = sum.count, "denials could not be recorded");
+            shared.denials.put_back(sum);
         }
     }
 }

@@ -105,6 +105,12 @@ impl Refusal {
                 ),
                 Reached::Budget(_) => BUDGET,
             },
+            Self::DenialsSummed(_) => (
+                429,
+                RATE_LIMITED,
+                "http_request_denied",
+                "Denied, and so often lately that the reason is no longer told.",
+            ),
             Self::Limited(LimitError::NoAccount) => (
                 503,
                 "egress.overloaded",

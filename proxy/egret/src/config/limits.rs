@@ -1,6 +1,6 @@
 //! `[limits]`: bounds that hold for every connection, whatever the policy says.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use egret_policy::source::Table;
 use egret_proxy::ConnectionLimits;
@@ -14,6 +14,7 @@ pub(super) fn read(table: &Table<'_>) -> ConnectionLimits {
             "connections_per_worker",
             default.connections_per_worker,
         ),
+        denials_per_minute: denials(table, default.denials_per_minute),
         head_bytes: head_bytes(table, default.head_bytes),
         header_timeout: duration(table, "header_timeout", default.header_timeout),
         body_idle_timeout: duration(table, "body_idle_timeout", default.body_idle_timeout),
@@ -26,6 +27,12 @@ pub(super) fn read(table: &Table<'_>) -> ConnectionLimits {
 fn number(table: &Table<'_>, key: &'static str, default: usize) -> usize {
     let read = table.find(key).and_then(|value| value.integer(CONNECTIONS));
     read.and_then(|at| usize::try_from(at.value).ok()).unwrap_or(default)
+}
+
+fn denials(table: &Table<'_>, default: NonZeroU32) -> NonZeroU32 {
+    let read = table.find("denials_per_minute").and_then(|value| value.integer(DENIALS));
+    let read = read.and_then(|at| u32::try_from(at.value).ok());
+    read.and_then(NonZeroU32::new).unwrap_or(default)
 }
 
 fn head_bytes(table: &Table<'_>, default: usize) -> usize {
@@ -42,5 +49,7 @@ fn duration(table: &Table<'_>, key: &'static str, default: Duration) -> Duration
 }
 
 const CONNECTIONS: RangeInclusive<u64> = 1..=10_000_000;
+/// Above, a worker can write more records than a disk takes.
+const DENIALS: RangeInclusive<u64> = 1..=1_000_000;
 /// Below, ordinary requests are refused; above, strangers are given memory.
 const HEAD_BYTES: RangeInclusive<u64> = 1 << 10..=1 << 20;

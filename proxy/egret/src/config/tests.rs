@@ -218,7 +218,10 @@ fn limits_have_bounds() {
     refused(&limit("head_bytes = 100"), 6, "out of range");
     refused(&limit("head_bytes = '2MiB'"), 6, "out of range");
     refused(&limit("header_timeout = '1.5s'"), 6, "not a duration");
-    refused(&limit("denials_per_minute = 600"), 6, "unknown key");
+    let denials = |line: &str| accepted(&limit(line)).settings.limits.denials_per_minute.get();
+    assert_eq!((denials("connections = 7"), denials("denials_per_minute = 1")), (600, 1));
+    refused(&limit("denials_per_minute = 0"), 6, "out of range");
+    refused(&limit("denials_per_minute = 1000001"), 6, "out of range");
 }
 
 #[test]
