@@ -42,7 +42,11 @@ impl Seeds {
                     seeds.hellos.extend(input.hello().map(|hello| hello.write()));
                     seeds.hellos.extend(input.raw_after_200.clone().map(Into::into));
                 }
-                Input::Dns { .. } | Input::Response(_) | Input::Undriven(_) => {}
+                Input::Dns { .. }
+                | Input::Response(_)
+                | Input::Load(_)
+                | Input::Config(_)
+                | Input::Undriven(_) => {}
             }
         }
         seeds
