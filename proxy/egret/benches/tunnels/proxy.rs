@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, thread};
 
 use egret_policy::{HostName, Policy, Timestamp, Worker, WorkerId};
 use egret_proxy::{
-    Clock, ClosedBy, ConnectionLimits, DnsSettings, Handle, IdentityKind, ListenerSettings, Ports,
-    Proxy, Recorder, Selector, Settings, StaticWorker, StaticWorkers,
+    Clock, ClosedBy, ConnectionLimits, DnsSettings, Handle, IdentityKind, KnownWorker,
+    ListenAddress, ListenerSettings, Ports, Proofs, Proxy, Recorder, Selector, Settings,
+    StaticWorkers,
 };
 use egret_vault_bridge::NoVault;
 use sha2::{Digest, Sha256};
@@ -32,7 +33,8 @@ pub(crate) fn run(origin: &str, ports: &[&str]) -> io::Result<()> {
         clock: Arc::new(SystemClock),
     };
     let runtime = tokio::runtime::Runtime::new()?;
-    let proxy = runtime.block_on(Proxy::bind(settings, ports, policy)).map_err(io::Error::other)?;
+    let proxy =
+        runtime.block_on(Proxy::bind(settings, ports, policy, vec![])).map_err(io::Error::other)?;
     let (ready, handle) = (proxy.addresses()[0].to_string(), proxy.handle());
     thread::spawn(move || runtime.block_on(proxy.run(CancellationToken::new())));
     role::answer(&ready, |question| match question {
@@ -57,7 +59,7 @@ fn settings(origin: &str) -> io::Result<Settings> {
     let hosts = BTreeMap::from([(host, vec![parse(origin)?])]);
     Ok(Settings {
         listeners: vec![ListenerSettings {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            address: ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 0))),
             identity: vec![IdentityKind::Token],
         }],
         dns: DnsSettings { servers: Some(vec![]), hosts, ..DnsSettings::default() },
@@ -87,10 +89,11 @@ fn policy(origin: &str, ports: &str) -> io::Result<Arc<Policy>> {
     Ok(Arc::new(loaded.policy.ok_or_else(|| io::Error::other(problems))?))
 }
 
-fn workers() -> io::Result<Vec<StaticWorker>> {
+fn workers() -> io::Result<Vec<KnownWorker>> {
     let worker = |number| {
-        let worker = Worker { id: worker_id(number)?, labels: Default::default() };
-        Ok(StaticWorker { worker, token_sha256: Some(Sha256::digest(TOKEN).into()) })
+        let worker = Arc::new(Worker { id: worker_id(number)?, labels: Default::default() });
+        let token_sha256 = Some(Sha256::digest(TOKEN).into());
+        Ok(KnownWorker { worker, proofs: Proofs { token_sha256, ..Proofs::default() } })
     };
     (0..WORKERS).map(worker).collect()
 }
