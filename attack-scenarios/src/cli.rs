@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) mod compare;
 pub(crate) mod list;
+pub(crate) mod mutate;
 pub(crate) mod run;
 mod screen;
 
@@ -25,6 +26,7 @@ pub(crate) enum Verb {
     Run(Run),
     Ls(List),
     Compare(Compare),
+    Mutate(Mutate),
 }
 
 /// Play cases against a proxy and judge what worker, origins, names and records saw.
@@ -96,6 +98,23 @@ pub(crate) struct Compare {
     /// Print one JSON document.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Break egret on purpose, one check at a time, and see whether the cases notice.
+///
+/// Each mutation is applied to a copy of the sources, which is built and played against. One that
+/// no longer applies, does not build, or is not noticed, is a failure.
+#[derive(Debug, Args)]
+pub(crate) struct Mutate {
+    /// The root of the workspace.
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    pub(crate) workspace: PathBuf,
+    /// Only these mutations.
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    pub(crate) only: Vec<String>,
+    /// How many families are played at once.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) jobs: u8,
 }
 
 const EXITS: &str = "\

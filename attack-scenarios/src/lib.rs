@@ -9,6 +9,7 @@ pub mod case;
 pub mod cell;
 pub mod corpus;
 pub mod load;
+pub mod mutation;
 pub mod observed;
 mod play;
 pub mod report;

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Verb::Run(arguments) => cli::run::run(&arguments),
         Verb::Ls(arguments) => cli::list::run(&arguments),
         Verb::Compare(arguments) => cli::compare::run(&arguments),
+        Verb::Mutate(arguments) => cli::mutate::run(&arguments),
     };
     end.unwrap_or_else(|Stopped { exit, why }| {
         eprintln!("error: {why}");

@@ -269,8 +269,12 @@ pub fn play_all(cases: &[Case], jobs: usize, show: impl Fn(&Row) + Sync) -> Play
 /// Families that take longest, longest first.
 const SLOW: [&str; 3] = ["load", "dns-abuse", "dns-rebind"];
 
-/// This program again, with the same arguments, as a cell.
+/// This program again, with the same arguments, as a cell. A cell never starts one: a program that
+/// does not ask first whether it is a cell would start itself without end.
 fn child(family: &str) -> io::Result<Command> {
+    if env::var_os(CELL).is_some() {
+        return Err(io::Error::other("a cell starts no cell: `suite::cell` was not asked first"));
+    }
     let mut command = Command::new(env::current_exe()?);
     command.args(env::args_os().skip(1)).env(CELL, family);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Stopped> {
 }
 
 /// Fails where there can be no cell.
-pub(super) fn possible() -> Result<(), Stopped> {
+fn possible() -> Result<(), Stopped> {
     match suite::probe() {
         Ok(Cells::Available) => Ok(()),
         Ok(Cells::Forbidden { required: _, why }) => {
