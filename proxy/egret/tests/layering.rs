@@ -20,11 +20,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("egret-proxy", &["egret-policy", "egret-vault-bridge"]),
     ("egret", &["egret-policy", "egret-proxy", "egret-vault-bridge"]),
     (TESTKIT, &[]),
-    ("egret-attack", &[TESTKIT]),
+    (ATTACK, &[TESTKIT]),
 ];
 
 /// What stands around egret in a test: for everybody's tests, and for nothing that is shipped.
 const TESTKIT: &str = "egret-testkit";
+
+/// The replay suite: a program beside egret, and a library of its tests.
+const ATTACK: &str = "egret-attack";
 
 /// Libraries that may be named by one crate alone, whatever the kind of dependency.
 const ONLY: &[(&str, &str)] = &[("hickory-resolver", "egret-proxy")];
@@ -88,10 +91,12 @@ fn our_crates_import_only_what_the_table_allows() {
 }
 
 #[test]
-fn the_testkit_is_in_nothing_that_is_shipped() {
+fn the_testkit_and_the_suite_are_in_nothing_that_is_shipped() {
     for package in ours(&metadata()) {
-        if package.name.as_str() != "egret-attack" {
-            assert!(!direct(package, BUILT).contains(TESTKIT), "{} ships it", package.name);
+        let built = direct(package, BUILT);
+        assert!(!built.contains(ATTACK), "{} ships the suite", package.name);
+        if package.name.as_str() != ATTACK {
+            assert!(!built.contains(TESTKIT), "{} ships the testkit", package.name);
         }
     }
 }
