@@ -42,6 +42,7 @@ pub(crate) fn run(
         return Ok((Verdict::Unchecked(why), String::new()));
     };
     let mut measured = Measured::of(&case.must);
+    measured.look_around();
     let (stage, seen) = (&mut stage, &mut measured);
     match attack {
         Attack::SlowHeads { connections } => clients::slow_heads(stage, connections, seen),
@@ -85,6 +86,10 @@ pub(crate) fn run(
     if !measured.claims.contains_key("records_whole") {
         let fault = stage.settled_records(unpaired);
         measured.claim("records_whole", fault.is_none(), fault.unwrap_or_default());
+    }
+    measured.look_around();
+    if measured.busy > 1.0 {
+        measured.notes.push(format!("times are taken {:.1} times as long: busy", measured.busy));
     }
     Ok((words::judge(case, &tuning, &measured), measured.notes.join("; ")))
 }

@@ -8,7 +8,7 @@ use std::{
     env,
     io::{self, BufRead, BufReader, Read},
     process::{Command, ExitCode, Stdio},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, PoisonError, RwLock},
     thread,
     time::Instant,
 };
@@ -190,6 +190,8 @@ pub fn probe() -> io::Result<Cells> {
     Ok(Cells::Forbidden { required, why: why.to_owned() })
 }
 
+static ALONE: RwLock<()> = RwLock::new(());
+
 /// Plays a family in a cell of its own, shows each row as it comes and returns them all; an error
 /// when the cell did not play all of them.
 pub fn play_family(
@@ -198,6 +200,10 @@ pub fn play_family(
     mut show: impl FnMut(&Row),
 ) -> Result<Vec<Row>, String> {
     let failed = |error: &dyn std::fmt::Display| format!("cell {family}: {error}");
+    // What is timed is played while nothing else is.
+    let timed = cases.iter().any(|case| case.family == family && case.kind == "load");
+    let _alone = timed.then(|| ALONE.write());
+    let _beside = (!timed).then(|| ALONE.read());
     let mut child =
         child(family).and_then(|mut command| command.spawn()).map_err(|error| failed(&error))?;
     let errors = child.stderr.take().map(|mut pipe| {
@@ -266,8 +272,8 @@ pub fn play_all(cases: &[Case], jobs: usize, show: impl Fn(&Row) + Sync) -> Play
     played.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Families that take longest, longest first.
-const SLOW: [&str; 3] = ["load", "dns-abuse", "dns-rebind"];
+/// Families that take longest, longest first; what is timed is played alone, so its place is the same.
+const SLOW: [&str; 2] = ["dns-abuse", "dns-rebind"];
 
 /// This program again, with the same arguments, as a cell. A cell never starts one: a program that
 /// does not ask first whether it is a cell would start itself without end.

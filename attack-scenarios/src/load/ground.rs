@@ -191,6 +191,7 @@ impl Stage<'_> {
             let attacked = meter.finish();
             let control = control.map(Meter::finish);
             quiet.add(self.quiet(connections));
+            seen.look_around();
             let healthy = Healthy { quiet, control, attacked };
             let failed = !healthy.attacked.failures.is_empty();
             let better = seen.healthy.as_ref().is_none_or(|best| healthy.ratio() < best.ratio());
@@ -198,7 +199,8 @@ impl Stage<'_> {
             if better || failed {
                 seen.healthy = Some(healthy);
             }
-            let good = seen.healthy.as_ref().is_some_and(|best| best.ratio() <= seen.ratio);
+            let limit = seen.ratio * seen.busy;
+            let good = seen.healthy.as_ref().is_some_and(|best| best.ratio() <= limit);
             if good || failed || round == ROUNDS {
                 return Ok(result);
             }

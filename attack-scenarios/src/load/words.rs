@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    measured::{Measured, Work},
+    measured::{Measured, SLACK, Work},
     tuning::Tuning,
 };
 use crate::{
@@ -86,11 +86,12 @@ fn holds(word: &str, tuning: &Tuning, seen: &Measured) -> Option<Finding> {
         }
         "answered_within" => within(seen.answered?, tuning.time(rest)? + seen.lag()),
         "exits_within" => within(seen.exited?, tuning.time(rest)?),
-        "ready_within_ms" => within(seen.ready?, ms()?),
-        "no_stall_over_ms" => within(seen.stall?, ms()?),
+        "ready_within_ms" => within(seen.ready?, ms()?.mul_f64(seen.busy)),
+        "no_stall_over_ms" => within(seen.stall?, ms()?.mul_f64(seen.busy)),
         "healthy_p99_ratio" => {
             let healthy = seen.healthy.as_ref()?;
-            found(healthy.ratio() <= rest.parse().ok()?, healthy.to_string())
+            let limit = rest.parse::<f64>().ok()? * seen.busy;
+            found(healthy.ratio() <= limit, healthy.to_string())
         }
         "bounded_memory" | "rss" if matches!(rest, "" | "budget") => {
             let memory = seen.memory?;
@@ -136,8 +137,6 @@ fn holds(word: &str, tuning: &Tuning, seen: &Measured) -> Option<Finding> {
     }
 }
 
-/// A deadline is noticed by a sweep, on a machine that does other things too.
-const SLACK: Duration = Duration::from_millis(1500);
 /// Which part of the healthy requests must succeed.
 const SERVED: f64 = 0.999;
 /// What one connection may hold of an answer that is not read: a buffer for each side, and what an
