@@ -3,7 +3,10 @@
 //! The fuzz targets and the bounded tests start from the same seeds. Changes are drawn from a
 //! sequence that is the same in every run, so that what fails once fails again.
 
-use crate::case::{Case, Input};
+use crate::{
+    case::{Case, Input, Malformed},
+    corpus,
+};
 
 /// What the cases send, by what reads it first.
 #[derive(Debug, Default)]
@@ -17,6 +20,11 @@ pub struct Seeds {
 }
 
 impl Seeds {
+    /// Collects what the cases send that are built in.
+    pub fn corpus() -> Result<Self, Malformed> {
+        corpus::embedded().map(|cases| Self::of(&cases))
+    }
+
     /// Collects what these cases send.
     pub fn of(cases: &[Case]) -> Self {
         let mut seeds = Self::default();

@@ -128,7 +128,7 @@ pub(crate) async fn summed(
         ..Line::default()
     };
     let room = recorder.reserve().await?;
-    writer::write(room, line).await
+    writer::write(room, Box::new(line)).await
 }
 
 /// The record of one exchange while it runs.

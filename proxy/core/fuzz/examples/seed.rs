@@ -2,11 +2,11 @@
 
 use std::{fs, io, path::Path};
 
-use egret_attack::{case, seeds::Seeds};
+use egret_attack::seeds::Seeds;
 
 fn main() -> io::Result<()> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let seeds = Seeds::of(&case::load(&here.join("../../../attack-scenarios/cases"))?);
+    let seeds = Seeds::corpus().map_err(io::Error::other)?;
     let Seeds { connections, targets, hellos } = seeds;
     for (target, seeds) in [("gate", connections), ("target", targets), ("hello", hellos)] {
         let corpus = here.join("corpus").join(target);

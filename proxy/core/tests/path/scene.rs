@@ -101,7 +101,7 @@ impl Stage {
         &self,
         policy: &str,
         change: impl FnOnce(&mut Settings),
-    ) -> (String, std::io::ErrorKind) {
+    ) -> (String, io::ErrorKind) {
         let audit = self.folder();
         let (recorder, flush) = Recorder::open(audit.path()).unwrap();
         let ports = Ports {

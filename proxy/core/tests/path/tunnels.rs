@@ -264,11 +264,11 @@ fn last_words(stage: &Stage) {
         vec![egret_testkit::origin::Step::Send(answer.to_vec()), egret_testkit::origin::Step::Reset]
     };
     let answer = egret_testkit::origin::Answer::with(steps);
-    stage.origin.reset(egret_testkit::origin::Plan::good(&stage.pki).unwrap().answering(answer));
+    stage.origin.reset(Plan::good(&stage.pki).unwrap().answering(answer));
     let tunnel = scene.client.tunnel("api.example.com:443").unwrap();
     let mut channel = tunnel.tls(Some("api.example.com")).unwrap();
     channel.send(b"GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n");
-    let heard = channel.receive_exactly(48, std::time::Duration::from_secs(3));
+    let heard = channel.receive_exactly(48, Duration::from_secs(3));
     let (_, completion) = scene.both_records("egress.allowed");
     assert!(heard.ends_with(b"last words"), "{:?} {completion}", String::from_utf8_lossy(&heard));
     assert_eq!(completion["closed_by"], "upstream");

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, thread};
 
 use egret_policy::{HostName, Policy, Timestamp, Worker, WorkerId};
 use egret_proxy::{
-    Clock, ClosedBy, ConnectionLimits, DnsSettings, Handle, IdentityKind, KnownWorker,
-    ListenAddress, ListenerSettings, Ports, Proofs, Proxy, Recorder, Selector, Settings,
-    StaticWorkers,
+    BudgetStore, Budgets, Clock, ClosedBy, ConnectionLimits, DnsSettings, Handle, IdentityKind,
+    KnownWorker, ListenAddress, ListenerSettings, Ports, Proofs, Proxy, Recorder, Selector,
+    Settings, StaticWorkers, Used,
 };
 use egret_vault_bridge::NoVault;
 use sha2::{Digest, Sha256};
@@ -31,6 +31,7 @@ pub(crate) fn run(origin: &str, ports: &[&str]) -> io::Result<()> {
         recorder,
         bridge: Arc::new(NoVault),
         clock: Arc::new(SystemClock),
+        budgets: Budgets { used: vec![], store: Arc::new(NoBudgets) },
     };
     let runtime = tokio::runtime::Runtime::new()?;
     let proxy =
@@ -100,6 +101,15 @@ fn workers() -> io::Result<Vec<KnownWorker>> {
 
 fn worker_id(number: usize) -> io::Result<WorkerId> {
     WorkerId::parse(&id(number)).map_err(io::Error::other)
+}
+
+/// The policy sets no day budget, so there is nothing to keep.
+struct NoBudgets;
+
+impl BudgetStore for NoBudgets {
+    fn save(&self, _: &[Used]) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct SystemClock;

@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use egret_attack::audit::{self, Record};
 use egret_testkit::{
-    audit::{self, Record},
     client::Client as Raw,
     dns::{self, Dns, Zone},
     namespace::Entered,

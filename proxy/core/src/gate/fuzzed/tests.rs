@@ -1,11 +1,12 @@
 //! The property over the corpus and many small changes of it.
 
+use egret_attack::seeds::{Changes, Seeds};
+
 use super::*;
-use crate::fuzzed::seeds::{self, Changes};
 
 #[test]
 fn the_corpus_and_its_changes_hold() {
-    let seeds = seeds::corpus().connections;
+    let seeds = Seeds::corpus().expect("the cases that are built in parse").connections;
     seeds.iter().for_each(|seed| only_well_formed_messages_pass(seed));
     let mut changes = Changes::numbered(1);
     for _ in 0..1_000 {

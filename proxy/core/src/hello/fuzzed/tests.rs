@@ -1,11 +1,12 @@
 //! The property over the corpus and many small changes of it.
 
+use egret_attack::seeds::{Changes, Seeds};
+
 use super::*;
-use crate::fuzzed::seeds::{self, Changes};
 
 #[test]
 fn the_corpus_and_its_changes_hold() {
-    let seeds = seeds::corpus().hellos;
+    let seeds = Seeds::corpus().expect("the cases that are built in parse").hellos;
     seeds.iter().for_each(|seed| first_bytes_are_told_once_and_for_all(seed));
     let mut changes = Changes::numbered(1);
     let mut told = 0;

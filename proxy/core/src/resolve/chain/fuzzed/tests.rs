@@ -1,7 +1,8 @@
 //! The property over records drawn at random, and over messages with a few bytes changed.
 
+use egret_attack::seeds::Changes;
+
 use super::*;
-use crate::fuzzed::seeds::Changes;
 
 #[test]
 fn drawn_answers_hold() {
