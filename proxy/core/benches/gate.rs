@@ -13,7 +13,7 @@ use src::gate::{GateLimits, HeadFact, gate};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// The gate is private to its crate.
-#[allow(dead_code, unused_imports)]
+#[allow(dead_code, unreachable_pub, unused_imports)]
 #[path = "../src"]
 mod src {
     pub(crate) mod gate;

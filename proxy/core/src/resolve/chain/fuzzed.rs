@@ -59,9 +59,16 @@ fn check(asked: &HostName, kind: RecordType, records: &[Record]) {
     let aliased =
         records.iter().filter(at_the_end).any(|record| record.record_type() == RecordType::CNAME);
     assert!(!aliased, "the chain goes on behind {owner}");
-    let of_the_kind =
-        records.iter().filter(at_the_end).filter(|record| record.record_type() == kind);
-    assert_eq!(of_the_kind.count(), family.addresses.len(), "an address is left out");
+    for record in records.iter().filter(at_the_end) {
+        let there = match &record.data {
+            RData::A(found) => kind != RecordType::A || family.addresses.contains(&found.0.into()),
+            RData::AAAA(found) => {
+                kind != RecordType::AAAA || family.addresses.contains(&found.0.into())
+            }
+            _ => true,
+        };
+        assert!(there, "an address is left out");
+    }
 }
 
 fn record(owner: u8, kind: u8, value: u8) -> Record {
