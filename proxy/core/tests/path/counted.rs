@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Claim, POLICY,
+    origins::{open_websocket, speaking_websocket},
     scene::{Scene, Stage, compile},
 };
 
@@ -27,6 +28,7 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("a_blind_tunnel_counts_as_one_request", tunnel_is_a_request),
     ("an_opaque_tunnel_is_cut_at_the_budget_to_the_byte", opaque_up),
     ("what_comes_back_draws_on_its_own_budget", opaque_down),
+    ("a_websocket_draws_on_the_budget_of_its_request", websocket),
     ("a_body_beyond_the_budget_is_429_and_so_is_what_follows", body_up),
     ("an_answer_beyond_the_budget_is_cut", body_down),
     ("a_reload_keeps_the_counts_and_changes_the_figures_of_what_is_live", reload),
@@ -232,6 +234,26 @@ fn opaque_down(stage: &Stage) {
         connections.iter().all(|connection| connection.has_ended())
     };
     assert!(stage.origin.wait_until(Duration::from_secs(3), ended), "both sides are cut");
+}
+
+fn websocket(stage: &Stage) {
+    let scene = stage.play(&policy("bytes_up_per_day = 10, requests_per_minute = 1"));
+    speaking_websocket(stage);
+    let mut channel = scene.client.connect().unwrap();
+    open_websocket(&mut channel, "http://api.example.com/chat");
+    channel.send(b"0123456789");
+    let heard = |words: &[u8]| {
+        stage.origin.wait_until(Duration::from_secs(3), |connections| {
+            connections.iter().any(|connection| connection.wire().ends_with(words))
+        })
+    };
+    assert!(heard(b"0123456789"), "it counts as one request");
+    channel.send(b"a");
+    assert!(channel.is_closed_within(Duration::from_secs(3)));
+    let completion = scene.record("the cut", |record| record["event"] == "completion");
+    assert_eq!((&completion["closed_by"], &completion["bytes_up"]), (&"limit".into(), &10.into()));
+    assert_eq!(completion["reason"], "egress.budget_exhausted");
+    assert!(heard(b"0123456789"), "and nothing more has come");
 }
 
 fn post(bytes: usize) -> Vec<u8> {

@@ -176,7 +176,7 @@ const HANDSHAKE: &str = "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// An origin that goes on as WebSocket, and says something at once.
-fn speaking_websocket(stage: &Stage) {
+pub(crate) fn speaking_websocket(stage: &Stage) {
     answering(stage, |_| {
         let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
                      Upgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
@@ -186,7 +186,7 @@ fn speaking_websocket(stage: &Stage) {
 }
 
 /// Asks for WebSocket and reads until the origin's first words.
-fn open_websocket(channel: &mut Channel, target: &str) -> String {
+pub(crate) fn open_websocket(channel: &mut Channel, target: &str) -> String {
     let host = "Host: api.example.com\r\n";
     channel.send(format!("GET {target} HTTP/1.1\r\n{host}{HANDSHAKE}").as_bytes());
     let mut heard = String::new();
