@@ -120,14 +120,11 @@ const ODD: &[u8] = b"\r\n\t\0 :;,.@#?%/\\[]-_+*\"<|0129aAfFxX\x16\x01\x03\x7f\x8
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]
     fn the_corpus_has_seeds_for_every_reader() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cases");
-        let seeds = Seeds::of(&crate::case::load(&folder).unwrap());
+        let seeds = Seeds::corpus().unwrap();
         assert!(seeds.connections.len() > 400, "{}", seeds.connections.len());
         assert!(seeds.targets.len() > 400, "{}", seeds.targets.len());
         assert!(seeds.hellos.len() > 8, "{}", seeds.hellos.len());
