@@ -4,14 +4,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{address, parse_address};
 use egret_testkit::{dns::Kind, http1::Message};
 
+use super::{address, parse_address};
 use crate::{
-    audit::Record,
-    case::{Input, input::FORGED_LINE},
+    case::Input,
     observed::{Observed, Outcome, Seen, TunnelEnd, contains, find},
 };
+
+mod own;
 
 /// Whether a condition holds; `None` when it cannot be observed.
 pub(super) fn holds(word: &str, seen: &Observed<'_>) -> Option<bool> {
@@ -19,7 +20,7 @@ pub(super) fn holds(word: &str, seen: &Observed<'_>) -> Option<bool> {
     if let Some(held) = network(name, rest, seen) {
         return Some(held);
     }
-    if let Some(held) = own(name, rest, seen) {
+    if let Some(held) = own::holds(name, rest, seen) {
         return held;
     }
     if let Some(held) = upstream(name, operator, rest, seen) {
@@ -107,40 +108,6 @@ fn network(name: &str, rest: &str, seen: &Observed<'_>) -> Option<bool> {
             !seen.silent && seen.elapsed.as_millis() <= bound
         }
         "next_request_ok_after_resolver_returns" => seen.recovered?,
-        _ => return None,
-    })
-}
-
-/// What the proxy itself shows: process, log, records. The outer `None` is an unknown word, the
-/// inner one a condition at which nobody looked.
-fn own(name: &str, rest: &str, seen: &Observed<'_>) -> Option<Option<bool>> {
-    Some(match name {
-        "fd_released_within" if rest == "idle_timeout" => seen.released,
-        "proxy_verdict_header_not_forgeable" if seen.forgeries.is_empty() => None,
-        "proxy_verdict_header_not_forgeable" => {
-            Some(seen.forgeries.iter().all(|line| !contains(&seen.raw, line.as_bytes())))
-        }
-        "not_listening_on_public" => seen.reached_elsewhere.map(|reached| !reached),
-        "log_lines_well_formed" => {
-            let control = |line: &str| line.chars().any(|c| c.is_control() && c != '\t');
-            let forged = |line: &str| line.trim_start().starts_with(FORGED_LINE);
-            let printed = seen.printed.lines().all(|line| !control(line) && !forged(line));
-            // A record that is no JSON is a fault by itself, whether a case asks for it or not.
-            let recorded = seen.records.iter().flatten();
-            Some(printed && !recorded.into_iter().any(|r| r.text("verdict") == "forged"))
-        }
-        "audit_event" => {
-            let records = seen.records.as_ref()?;
-            let has = |record: &&Record| {
-                let fields = ["event", "verdict", "reason", "closed_by"];
-                rest.is_empty() && record.is_decision()
-                    || fields.iter().any(|field| {
-                        let value = record.text(field);
-                        value == rest || value.strip_prefix("egress.") == Some(rest)
-                    })
-            };
-            Some(records.iter().any(|record| has(&record)))
-        }
         _ => return None,
     })
 }
