@@ -398,4 +398,22 @@ mod tests {
         assert_eq!(response.headers()[RETRY_AFTER], "5");
         assert_eq!(response.headers()[CONNECTION], "close");
     }
+
+    #[test]
+    fn a_limit_says_in_whole_seconds_when_to_come_back() {
+        let rule = RuleId::parse("api").unwrap();
+        let told = |limit| {
+            let refusal = Refusal::from(LimitError::Reached { rule: rule.clone(), limit });
+            let response = refusal.response("01J", Challenge::None);
+            assert_eq!(response.status(), 429);
+            assert!(!response.headers().contains_key(CONNECTION));
+            response.headers()[RETRY_AFTER].to_str().unwrap().to_owned()
+        };
+        for (milliseconds, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2")] {
+            let wait = Duration::from_millis(milliseconds);
+            assert_eq!(told(Reached::Requests(wait)), seconds);
+            assert_eq!(told(Reached::Budget(wait)), seconds);
+        }
+        assert_eq!(told(Reached::Tunnels), "5");
+    }
 }
