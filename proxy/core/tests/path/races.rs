@@ -9,6 +9,8 @@
 
 #[path = "races/door.rs"]
 mod door;
+#[path = "races/flow.rs"]
+mod flow;
 #[path = "races/injections.rs"]
 mod injections;
 #[path = "races/kernel.rs"]
@@ -37,7 +39,7 @@ use self::{
     play::Play,
     side::{Fate, PATIENCE},
 };
-use crate::scene::Stage;
+use crate::{Claim, scene::Stage};
 
 /// What becomes of an exchange whose right ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +136,22 @@ const POINTS: &[Point] = &[
         finish: points::finish_again,
         over: 1,
         outcomes: [Cut, Spared, Denied, Cut, Denied],
+    },
+    Point {
+        name: "a_second_request_awaits_its_answer",
+        reach: points::awaiting_again,
+        go_on: nothing_more,
+        finish: points::finish_by_answering,
+        over: 1,
+        outcomes: [Cut; 5],
+    },
+    Point {
+        name: "a_websocket_is_idle",
+        reach: points::websocket,
+        go_on: nothing_more,
+        finish: tunnels::finish_by_talking,
+        over: 0,
+        outcomes: [Cut; 5],
     },
     Point {
         name: "the_name_of_a_tunnel_is_resolved",
@@ -267,11 +285,17 @@ pub(crate) fn trials(stage: &Arc<Stage>) -> Vec<Trial> {
             Ok(())
         }));
     }
-    let stage = stage.clone();
-    trials.push(Trial::test("many_at_once_under_random_cuts_and_policies", move || {
-        storm::storm(&stage);
-        Ok(())
-    }));
+    let alone: [Claim; 2] = [
+        ("a_cut_stops_a_tunnel_at_full_speed", flow::cut_at_full_speed),
+        ("many_at_once_under_random_cuts_and_policies", storm::storm),
+    ];
+    for (name, run) in alone {
+        let stage = stage.clone();
+        trials.push(Trial::test(name, move || {
+            run(&stage);
+            Ok(())
+        }));
+    }
     trials
 }
 
@@ -411,7 +435,7 @@ fn pairs(records: &[Value]) -> Vec<(&Value, &Value)> {
     by_id.into_values().map(pair).collect()
 }
 
-fn pair<'r>(records: Vec<&'r Value>) -> (&'r Value, &'r Value) {
+fn pair(records: Vec<&Value>) -> (&Value, &Value) {
     match records[..] {
         [decision, completion]
             if decision["event"] == "decision" && completion["event"] == "completion" =>

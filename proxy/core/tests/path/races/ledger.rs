@@ -63,12 +63,13 @@ fn take_what_is_there(mut pipe: &File, taken: &Mutex<Vec<u8>>) {
     }
 }
 
-/// Writes `piece` again and again, until there is no room for it.
+/// Writes `piece` again and again, until there is no room for it. A page goes into a pipe whole or
+/// not at all, and so does less.
 fn fill(pipe: &mut File, piece: &[u8]) {
-    loop {
-        match pipe.write(piece) {
-            Ok(_) => {}
-            Err(error) => return assert_eq!(error.kind(), ErrorKind::WouldBlock),
+    let full = loop {
+        if let Err(error) = pipe.write_all(piece) {
+            break error;
         }
-    }
+    };
+    assert_eq!(full.kind(), ErrorKind::WouldBlock);
 }

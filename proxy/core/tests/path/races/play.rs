@@ -279,7 +279,7 @@ impl Workers for Roster {
     }
 
     fn is_admitted(&self, id: &WorkerId) -> bool {
-        self.workers.is_admitted(id) && self.has(&id.to_string())
+        self.workers.is_admitted(id) && self.has(id.as_ref())
     }
 }
 

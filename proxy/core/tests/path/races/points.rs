@@ -4,12 +4,14 @@
 use super::{
     play::{Play, Scheme},
     side::Side,
+    tunnels,
 };
 use crate::scene::Stage;
 
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123456789";
 /// Read by the worker as far as the answer has come.
 const FIRST_HALF: &str = "\r\n\r\n01234";
+const WEBSOCKET: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
 const BODY: &str = "Content-Length: 10\r\n";
 
 /// The name server has the question, and does not answer.
@@ -90,6 +92,26 @@ pub(super) fn idle(stage: &Stage) -> Play<'_> {
     play
 }
 
+/// The origin has a second request, over the connection that was kept for it.
+pub(super) fn awaiting_again(stage: &Stage) -> Play<'_> {
+    let mut play = idle(stage);
+    ask_again(&mut play);
+    hear_the_next_request(&mut play);
+    play
+}
+
+/// Both sides go on as WebSocket, and have spoken.
+pub(super) fn websocket(stage: &Stage) -> Play<'_> {
+    let mut play = Play::begin(stage, Scheme::Http);
+    play.worker.say(play.request("GET", WEBSOCKET).as_bytes());
+    play.accept().hear("\r\n\r\n");
+    play.origin().say(format!("HTTP/1.1 101 Switching Protocols\r\n{WEBSOCKET}\r\n").as_bytes());
+    let heard = play.worker.hear("\r\n\r\n");
+    assert!(heard.starts_with("HTTP/1.1 101 "), "{heard}");
+    tunnels::finish_by_talking(&mut play);
+    play
+}
+
 pub(super) fn ask_again(play: &mut Play<'_>) {
     play.worker.try_to_say(play.request("GET", "").as_bytes());
 }
@@ -99,12 +121,9 @@ pub(super) fn finish_from_the_start(play: &mut Play<'_>) {
     finish_by_answering(play);
 }
 
-/// The next request comes over the connection that was kept, or over another one.
 pub(super) fn finish_again(play: &mut Play<'_>) {
-    if !play.origin().hears_something() {
-        play.accept();
-    }
-    finish_once_accepted(play);
+    hear_the_next_request(play);
+    finish_by_answering(play);
 }
 
 pub(super) fn finish_once_accepted(play: &mut Play<'_>) {
@@ -135,6 +154,14 @@ pub(super) fn finish_reading(play: &mut Play<'_>) {
     let heard = play.worker.hear("\r\n0\r\n\r\n");
     let body = heard.bytes().filter(|byte| *byte == b'x').count();
     assert_eq!(body, play.stuffed);
+}
+
+/// The next request comes over the connection that was kept, or over another one.
+fn hear_the_next_request(play: &mut Play<'_>) {
+    if !play.origin().hears_something() {
+        play.accept();
+    }
+    play.origin().hear("\r\n\r\n");
 }
 
 fn hear_whole_answer(worker: &mut Side) {

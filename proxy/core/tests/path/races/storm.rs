@@ -43,7 +43,7 @@ hosts = ["www.example.org"]
 "#;
 const HOSTS: [&str; 3] = ["api.example.com", "www.example.org", "evil.test"];
 const THREADS: usize = 20;
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 20;
 const REQUESTS: usize = 5;
 /// Longer than anything here takes; a connection that was reset is noticed at once.
 const LONG: Duration = Duration::from_secs(5);
