@@ -115,8 +115,8 @@ impl Entered {
         )
     }
 
-    /// Makes packets to an address vanish without a word, until the value is dropped: who speaks
-    /// from there has gone, as far as the other side can tell.
+    /// Makes packets to and from an address vanish without a word, until the value is dropped: who
+    /// speaks from there has gone, as far as the other side can tell.
     pub fn swallow(&self, address: Ipv4Addr) -> io::Result<Swallowed> {
         netlink::swallow(address)?;
         Ok(Swallowed(address))

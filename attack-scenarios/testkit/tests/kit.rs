@@ -13,6 +13,8 @@ use libtest_mimic::{Arguments, Trial};
 
 #[path = "kit/fixtures.rs"]
 mod fixtures;
+#[path = "kit/load.rs"]
+mod load;
 #[path = "kit/names.rs"]
 mod names;
 #[path = "kit/process.rs"]
@@ -49,7 +51,8 @@ fn main() -> ExitCode {
         dns: Dns::start().expect("the name server"),
         origin: Origin::start(plan).expect("the origins"),
     }));
-    let trials = [fixtures::TRIALS, names::TRIALS, process::TRIALS].concat().into_iter();
+    let trials =
+        [fixtures::TRIALS, names::TRIALS, process::TRIALS, load::TRIALS].concat().into_iter();
     let trials = trials
         .map(|(name, run)| {
             Trial::test(name, move || {
