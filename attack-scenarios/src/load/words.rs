@@ -146,3 +146,6 @@ const PER_CONNECTION: u64 = 512 << 10;
 const RESIDENT_NOISE: f64 = 4.0 * 1024.0 * 1024.0;
 /// Descriptors that come and go: a look-up under way, a pooled connection.
 const DESCRIPTORS: usize = 8;
+
+#[cfg(test)]
+mod tests;
