@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn drawn_answers_hold() {
     let mut changes = Changes::numbered(1);
-    for _ in 0..5_000 {
+    for _ in 0..1_500 {
         let spelt: Vec<u8> = (0..3 * changes.below(12)).map(|_| changes.below(256) as u8).collect();
         only_the_chain_is_believed(&spelt);
     }
@@ -20,7 +20,7 @@ fn changed_messages_hold() {
     let seeds = [message.to_vec().unwrap()];
     only_the_chain_is_believed(&seeds[0]);
     let mut changes = Changes::numbered(2);
-    for _ in 0..5_000 {
+    for _ in 0..1_500 {
         only_the_chain_is_believed(&changes.change(&seeds));
     }
 }
