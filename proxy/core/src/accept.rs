@@ -6,18 +6,21 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError, Weak},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use egret_policy::WorkerId;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
+use pin_project_lite::pin_project;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::OwnedSemaphorePermit,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
     dial::is_exhaustion,
@@ -256,11 +259,31 @@ async fn serve<S>(
 }
 
 /// Runs `work` until it ends or is cut; what it owned is dropped either way.
-pub(crate) async fn until_cut(cut: Cut, work: impl Future<Output = ()>) {
-    tokio::select! {
-        biased;
-        () = cut.cancelled() => {}
-        () = work => {}
+pub(crate) fn until_cut<W: Future<Output = ()>>(cut: Cut, work: W) -> UntilCut<W> {
+    UntilCut { cut: cut.cancelled(), work }
+}
+
+pin_project! {
+    /// Written by hand, because an `async fn` has room for its argument twice, once as it came and
+    /// once as it runs, and this one is held for as long as a tunnel is open.
+    pub(crate) struct UntilCut<W> {
+        #[pin]
+        cut: WaitForCancellationFutureOwned,
+        #[pin]
+        work: W,
+    }
+}
+
+impl<W: Future<Output = ()>> Future for UntilCut<W> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let parts = self.project();
+        // A cut comes first: no step of the work is taken after it.
+        match parts.cut.poll(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => parts.work.poll(cx),
+        }
     }
 }
 

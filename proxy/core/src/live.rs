@@ -16,7 +16,7 @@ use std::{
 };
 
 use egret_policy::{Authority, CredentialId, RuleId, Target, Timestamp, Worker, WorkerId};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::record::ClosedBy;
 
@@ -256,8 +256,13 @@ impl Cut {
         self.0.token.cancel();
     }
 
-    pub(crate) fn cancelled(&self) -> WaitForCancellationFuture<'_> {
-        self.0.token.cancelled()
+    pub(crate) fn cancelled(&self) -> WaitForCancellationFutureOwned {
+        self.0.token.clone().cancelled_owned()
+    }
+
+    /// Whether anybody has begun to cut.
+    pub(crate) fn is_made(&self) -> bool {
+        self.0.by.get().is_some()
     }
 
     /// Returns who cut, if anybody has.

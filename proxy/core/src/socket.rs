@@ -101,6 +101,14 @@ impl Socket {
         either!(&*self.stream, stream => stream.try_write(bytes))
     }
 
+    /// Goes on unless a cut was made; then never, since what waits here is being dropped. Asked
+    /// between two steps of moving bytes, so that not many more go than were on their way.
+    pub(crate) async fn unless_cut(&self) {
+        if self.cut.is_made() {
+            std::future::pending().await
+        }
+    }
+
     /// Closes our direction only.
     pub(crate) fn shut_down_writing(&self) -> io::Result<()> {
         SockRef::from(&self.as_fd()).shutdown(Shutdown::Write)

@@ -248,6 +248,7 @@ async fn copy_all(
                     return Err(Fault::Spent);
                 }
                 consume_budget().await;
+                from.unless_cut().await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Moved::All),
             Err(_) => return Err(Fault::Reading),

@@ -95,14 +95,41 @@ fn standing_of(
     Standing::Tunnel { worker: worker.clone(), authority: authority.clone(), peer, selected }
 }
 
-/// Stages 8 to 10 of a tunnel: the first bytes say what it carries, and only then do any go up.
-pub(super) async fn pass(
+/// Stages 8 to 10 of a tunnel. What comes before the relaying is large and soon over, so it is in a
+/// place of its own: an open tunnel holds no more than it needs.
+pub(super) fn pass(
+    connection: Arc<Connection>,
+    draft: Draft,
+    registration: Registration,
+    upgrade: OnUpgrade,
+    tunnel: Box<OpenTunnel>,
+) -> impl Future<Output = ()> + Send {
+    let selecting = Box::pin(select(connection, draft, registration, upgrade, tunnel));
+    async move {
+        if let Some(passing) = selecting.await {
+            relay(passing).await;
+        }
+    }
+}
+
+/// Two ends between which bytes may be relayed as they are.
+struct Passing {
+    worker: End,
+    origin: End,
+    draft: Draft,
+    bounds: Bounds,
+    /// The connection has the slot, the entry is what is cut, and the seat counts.
+    _held: (Arc<Connection>, Registration, Option<TunnelSeat>),
+}
+
+/// The first bytes say what a tunnel carries, and only then may any go up.
+async fn select(
     connection: Arc<Connection>,
     mut draft: Draft,
     registration: Registration,
     upgrade: OnUpgrade,
     tunnel: Box<OpenTunnel>,
-) {
+) -> Option<Passing> {
     let shared = connection.shared.clone();
     let OpenTunnel { worker, authority, connected } = *tunnel;
     let Connected { socket: origin, grant, .. } = connected;
@@ -141,13 +168,15 @@ pub(super) async fn pass(
                 Err(denial) => {
                     let refusal = Refusal::from(denial);
                     if connection.may_record(&draft, &refusal).is_err() {
-                        return draft.discard();
+                        draft.discard();
+                        return None;
                     }
                     draft.deny(refusal.code(), refusal.rule()).await;
                 }
             }
             let tunnel = PlainTunnel { worker, authority, grant, origin, end, seat };
-            return pass_http(connection, draft, registration, tunnel).await;
+            pass_http(connection, draft, registration, tunnel).await;
+            return None;
         }
         Ok(Ok(FirstBytes::Tls(hello))) => {
             let sni = match &hello.sni {
@@ -178,7 +207,7 @@ pub(super) async fn pass(
     let standing = standing_of(&worker, &authority, Some(grant.peer()), Some(selected));
     registration.stand(passage.rule(), &[], standing.clone());
     let counted = (passage.rule(), passage.limits());
-    let _seat = match shared.accounts.tunnel(&worker.id, counted, || shared.moment()) {
+    let seat = match shared.accounts.tunnel(&worker.id, counted, || shared.moment()) {
         Ok(None) => None,
         Ok(Some((seat, budget))) => {
             draft.meter().charge(budget);
@@ -195,13 +224,15 @@ pub(super) async fn pass(
     }
     let bounds = Bounds::new(passage.limits(), passage.expires(), shared.clock.now());
     draft.meter().touch();
-    let mut origin = End { socket: origin, early: BytesMut::new() };
-    relay(draft, &mut end, &mut origin, bounds).await;
+    let origin = End { socket: origin, early: BytesMut::new() };
+    let _held = (connection, registration, seat);
+    Some(Passing { worker: end, origin, draft, bounds, _held })
 }
 
 /// Carries bytes both ways to the end of an exchange.
-async fn relay(mut draft: Draft, worker: &mut End, origin: &mut End, bounds: Bounds) {
-    match tunnel::pump(worker, origin, draft.meter(), bounds).await {
+async fn relay(passing: Passing) {
+    let Passing { mut worker, mut origin, mut draft, bounds, _held } = passing;
+    match tunnel::pump(&mut worker, &mut origin, draft.meter(), bounds).await {
         Ok(by) => draft.complete(by),
         Err(by) => {
             // The one limit that a relay has.
@@ -229,19 +260,17 @@ pub(super) async fn pass_upgraded(
     registration: Registration,
     upgraded: Upgraded,
 ) {
-    // Both belong to what is relayed: the connection has the slot, the entry is what is cut.
-    let (connection, _registration) = (connection, registration);
     let Upgraded { worker, origin, bounds, release } = upgraded;
     let taking =
         async { tokio::try_join!(tunnel::take_over(worker), tunnel::take_over_origin(origin)) };
     let patience = connection.shared.limits.first_byte_timeout;
-    let Ok(Ok((mut worker, origin))) = timeout(patience, taking).await else {
+    let Ok(Ok((worker, origin))) = timeout(patience, taking).await else {
         return draft.complete(ClosedBy::Error);
     };
-    let mut origin = End { socket: origin.socket.handed_to(connection.cut.clone()), ..origin };
+    let origin = End { socket: origin.socket.handed_to(connection.cut.clone()), ..origin };
     release.answered();
     draft.meter().touch();
-    relay(draft, &mut worker, &mut origin, bounds).await;
+    relay(Passing { worker, origin, draft, bounds, _held: (connection, registration, None) }).await;
 }
 
 /// A tunnel whose first bytes were plain HTTP.
@@ -279,19 +308,22 @@ fn pass_http(
 }
 
 /// Ends a tunnel whose worker left before it said anything: it was granted, and nothing moved.
-async fn leave(connection: &Connection, mut draft: Draft, grant: &TunnelGrant) {
+async fn leave(connection: &Connection, mut draft: Draft, grant: &TunnelGrant) -> Option<Passing> {
     if let Err(error) = draft.allow(grant.verdict(), None).await {
         return close(connection, draft, Refusal::Audit(error)).await;
     }
     draft.complete(ClosedBy::Client);
+    None
 }
 
 /// Ends a tunnel that is refused after its 200: there is no status left to say it with.
-async fn close(connection: &Connection, mut draft: Draft, refusal: Refusal) {
+async fn close(connection: &Connection, mut draft: Draft, refusal: Refusal) -> Option<Passing> {
     if connection.may_record(&draft, &refusal).is_err() {
-        return draft.discard();
+        draft.discard();
+        return None;
     }
     refusal.log(draft.id());
     draft.deny(refusal.code(), refusal.rule()).await;
     draft.complete(refusal.closed_by());
+    None
 }

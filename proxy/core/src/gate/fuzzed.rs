@@ -76,7 +76,7 @@ fn pieces(bytes: &[u8]) -> Vec<Vec<u8>> {
     for byte in bytes {
         sum = sum.wrapping_mul(31).wrapping_add(u32::from(*byte));
         match pieces.last_mut() {
-            Some(piece) if sum % 7 != 0 => piece.push(*byte),
+            Some(piece) if !sum.is_multiple_of(7) => piece.push(*byte),
             Some(_) | None => pieces.push(vec![*byte]),
         }
     }

@@ -88,6 +88,7 @@ mod linux {
                     return Err(Fault::Spent);
                 }
                 consume_budget().await;
+                from.unless_cut().await;
             }
         }
 
