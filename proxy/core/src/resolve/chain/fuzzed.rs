@@ -5,7 +5,8 @@ mod tests;
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    slice,
 };
 
 use egret_policy::HostName;
@@ -37,26 +38,45 @@ fn check(asked: &HostName, kind: RecordType, records: &[Record]) {
 
     // What other names have is nobody's business, wherever it stands.
     let strange = record_of("elsewhere.test.", RData::A(A(Ipv4Addr::LOCALHOST)));
-    let more = [std::slice::from_ref(&strange), records, std::slice::from_ref(&strange)].concat();
+    let more = [slice::from_ref(&strange), records, slice::from_ref(&strange)].concat();
     assert_eq!(walk(asked, kind, &more), believed);
 
     let Ok(family) = believed else { return };
     assert!(family.aliases.len() <= MOST_ALIASES && family.addresses.len() <= MOST_ADDRESSES);
     let mut owner = asked.clone();
     for alias in &family.aliases {
-        let leads = records.iter().filter(|record| owns(&owner, record)).any(|record| {
-            matches!(&record.data, RData::CNAME(to) if to.0.to_ascii().trim_end_matches('.').eq_ignore_ascii_case(alias.as_str()))
-        });
-        assert!(leads && alias != asked, "{owner} does not lead to {alias}");
+        let mut targets =
+            records.iter().filter(|record| owns(&owner, record)).filter_map(|record| {
+                let RData::CNAME(to) = &record.data else { return None };
+                Some(to.0.to_ascii().trim_end_matches('.').eq_ignore_ascii_case(alias.as_str()))
+            });
+        assert!(targets.next() == Some(true) && alias != asked, "{owner} does not lead to {alias}");
+        assert!(targets.all(|same| same), "{owner} does not lead to {alias} alone");
         owner = alias.clone();
     }
-    let at_the_end: Vec<&Record> = records.iter().filter(|record| owns(&owner, record)).collect();
-    let aliased = at_the_end.iter().any(|record| record.record_type() == RecordType::CNAME);
+    let at_the_end = |record: &&Record| owns(&owner, record);
+    let there: BTreeSet<_> =
+        records.iter().filter(at_the_end).filter_map(|record| address_of(kind, record)).collect();
+    let told: BTreeSet<_> = family.addresses.iter().copied().collect();
+    assert_eq!(told, there, "what {owner} has is told, and nothing else");
+    assert_eq!(told.len(), family.addresses.len(), "an address is told twice");
+    let aliased =
+        records.iter().filter(at_the_end).any(|record| record.record_type() == RecordType::CNAME);
     assert!(!aliased, "the chain goes on behind {owner}");
-    let asked_for = at_the_end.iter().filter(|record| record.record_type() == kind);
-    let there: BTreeSet<_> = asked_for.filter_map(|record| record.data.ip_addr()).collect();
-    let found: BTreeSet<_> = family.addresses.iter().copied().collect();
-    assert_eq!(found, there, "the addresses of {owner}");
+}
+
+/// Written apart from the one that is tested.
+fn address_of(kind: RecordType, record: &Record) -> Option<IpAddr> {
+    if record.record_type() != kind {
+        return None;
+    }
+    if let RData::A(found) = record.data {
+        return Some(found.0.into());
+    }
+    if let RData::AAAA(found) = record.data {
+        return Some(found.0.into());
+    }
+    None
 }
 
 fn record(owner: u8, kind: u8, value: u8) -> Record {
