@@ -25,55 +25,67 @@ pub(crate) enum Head {
 }
 
 impl Head {
-    /// Reads a head that was sent to the proxy itself: CONNECT, or a whole `http` URL.
-    pub(crate) fn for_proxy(fact: &HeadFact, headers: &HeaderMap) -> Result<Self, Refusal> {
-        let head = passed(fact)?;
-        if head.method == "CONNECT" {
-            let authority = Authority::connect(&head.target)?;
-            same_authority(head.host.as_deref(), &authority, authority.port())?;
-            return Ok(Self::Tunnel(authority));
+    /// Reads a head that was sent to the proxy itself: CONNECT, or a whole `http` URL. `note` is told
+    /// what it asks for as soon as that is known, so that a refusal for another reason says so too.
+    pub(crate) fn for_proxy(
+        fact: &HeadFact,
+        headers: &HeaderMap,
+        note: impl FnOnce(&Self),
+    ) -> Result<Self, Refusal> {
+        let passed = passed(fact)?;
+        let head = if passed.method == "CONNECT" {
+            Self::Tunnel(Authority::connect(&passed.target)?)
+        } else {
+            let method = Method::parse(&passed.method)?.as_str().into();
+            if passed.target.starts_with('/') || passed.target == "*" {
+                return Err(Refusal::OriginForm);
+            }
+            Self::Request { method, target: Target::absolute(&passed.target)? }
+        };
+        note(&head);
+        match &head {
+            Self::Tunnel(authority) => {
+                same_authority(passed.host.as_deref(), authority, authority.port())?;
+            }
+            Self::Request { target, .. } => agreed(passed, headers, target)?,
         }
-        let method = Method::parse(&head.method)?.as_str().into();
-        if head.target.starts_with('/') || head.target == "*" {
-            return Err(Refusal::OriginForm);
-        }
-        let target = Target::absolute(&head.target)?;
-        same_authority(head.host.as_deref(), target.authority(), default_port(&target))?;
-        if hop::has_looped(headers) {
-            return Err(Refusal::LoopDetected);
-        }
-        match target.scheme() {
-            Scheme::Http => Ok(Self::Request { method, target }),
-            Scheme::Https | Scheme::Tcp => Err(Refusal::HttpsInCleartext),
-        }
+        Ok(head)
     }
 
-    /// Reads a head that was sent as plain HTTP into a tunnel to `tunnel`.
+    /// Reads a head that was sent as plain HTTP into a tunnel to `tunnel`; see `for_proxy`.
     pub(crate) fn in_tunnel(
         fact: &HeadFact,
         headers: &HeaderMap,
         tunnel: &Authority,
+        note: impl FnOnce(&str, &Target),
     ) -> Result<(Box<str>, Target), Refusal> {
-        let head = passed(fact)?;
-        if head.method == "CONNECT" {
+        let passed = passed(fact)?;
+        if passed.method == "CONNECT" {
             return Err(Refusal::ConnectInTunnel);
         }
-        let method = Method::parse(&head.method)?.as_str().into();
+        let method: Box<str> = Method::parse(&passed.method)?.as_str().into();
         // A server takes the absolute form as well (RFC 9112, section 3.2.2); whether it names
         // this tunnel's host is for the permit to say.
-        let target = match head.target.starts_with('/') || head.target == "*" {
-            true => Target::origin(Scheme::Http, tunnel, &head.target)?,
-            false => Target::absolute(&head.target)?,
+        let target = match passed.target.starts_with('/') || passed.target == "*" {
+            true => Target::origin(Scheme::Http, tunnel, &passed.target)?,
+            false => Target::absolute(&passed.target)?,
         };
-        same_authority(head.host.as_deref(), target.authority(), default_port(&target))?;
-        if hop::has_looped(headers) {
-            return Err(Refusal::LoopDetected);
-        }
-        match target.scheme() {
-            Scheme::Http => Ok((method, target)),
-            // What came in the clear is never judged, nor sent, as if it had come over TLS.
-            Scheme::Https | Scheme::Tcp => Err(Refusal::HttpsInCleartext),
-        }
+        note(&method, &target);
+        agreed(passed, headers, &target)?;
+        Ok((method, target))
+    }
+}
+
+/// Holds everything else in a head against its target.
+fn agreed(head: &PassedHead, headers: &HeaderMap, target: &Target) -> Result<(), Refusal> {
+    same_authority(head.host.as_deref(), target.authority(), default_port(target))?;
+    if hop::has_looped(headers) {
+        return Err(Refusal::LoopDetected);
+    }
+    match target.scheme() {
+        Scheme::Http => Ok(()),
+        // What came in the clear is never judged, nor sent, as if it had come over TLS.
+        Scheme::Https | Scheme::Tcp => Err(Refusal::HttpsInCleartext),
     }
 }
 

@@ -117,6 +117,8 @@ fn host_mismatch(stage: &Stage) {
     let reply = scene.client.request(head).unwrap();
     assert_eq!(reply.status(), 421);
     assert!(reply.reason().starts_with("egress.host_mismatch "));
+    let (decision, _) = scene.both_records("egress.host_mismatch");
+    assert_eq!(decision["host"], "api.example.com", "the record says what was asked for");
     let same = b"GET http://api.example.com/ HTTP/1.1\r\nHost: API.example.com:80\r\n\r\n";
     assert_eq!(scene.client.request(same).unwrap().status(), 200);
     assert_eq!(stage.origin.requests().len(), 1);
