@@ -145,6 +145,8 @@ pub(crate) async fn exchange(
 /// Takes from an answer what is not for the worker.
 fn fit_for_worker(response: &mut Response<Incoming>) {
     hop::towards_worker(response.headers_mut());
+    // The version is each hop's own; hyper lowers it for a worker that speaks 1.0.
+    *response.version_mut() = Version::HTTP_11;
     // The origin's reason phrase is not relayed: egret's own codes stand there.
     response.extensions_mut().clear();
 }
@@ -312,8 +314,9 @@ async fn in_tunnel(
     count(connection, draft, &asked, &permit)?;
     let grant = permit.over(&tunnel.grant, &connection.shared.own.current())?;
     draft.pinned(grant.peer());
+    let ends_here = outbound.ends_here(&asked)?;
     draft.allow(grant.verdict(), grant.rule()).await?;
-    if outbound.ends_here(&asked)? {
+    if ends_here {
         return Ok(Answer::Here);
     }
 
@@ -321,9 +324,20 @@ async fn in_tunnel(
     granted.stand(connection, registration)?;
 
     let mut origin = tunnel.origin.lock().await;
-    origin.sender().ready().await.map_err(|_| Refusal::UpstreamReset)?;
-    let sent = send(connection, draft, &granted, outbound, &mut origin).await?;
-    let Sent { response, limit, bounds, upload, upgrade } = sent;
+    draft.meter().touch();
+    let bounds =
+        Bounds::new(granted.grant.limits(), granted.grant.expires(), connection.shared.clock.now());
+    tokio::select! {
+        ready = origin.sender().ready() => ready.map_err(|_| Refusal::UpstreamReset)?,
+        // The origin has answered early and does not take the rest of what it was sent.
+        _ = bounds.exceeded(draft.meter()) => return Err(Refusal::UpstreamTimeout),
+    }
+    origin.may_upgrade(outbound.upgrade.is_some());
+    let sent = send(connection, draft, &granted, outbound, &mut origin).await;
+    if !sent.as_ref().is_ok_and(|sent| sent.upgrade.is_some()) {
+        origin.may_upgrade(false);
+    }
+    let Sent { response, limit, bounds, upload, upgrade } = sent?;
     let release = Release::stay(upload, origin.way());
     Ok(match upgrade {
         Some(worker) => Answer::upgraded(response, worker, bounds, release),

@@ -26,12 +26,20 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 
-/// Fields by which some frameworks let a request claim another method than its own.
-const METHOD_OVERRIDES: [HeaderName; 3] = [
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
+/// Fields by which some frameworks let a request claim another method or path than its own.
+const OVERRIDES: [&str; 5] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
 ];
+
+/// Whether a field is an override; many servers read an underscore as a hyphen.
+fn overrides(name: &HeaderName) -> bool {
+    let name = name.as_str().replace('_', "-");
+    OVERRIDES.contains(&name.as_str())
+}
 
 /// Whether a request has been through this proxy, or one that calls itself the same.
 pub(crate) fn has_looped(headers: &HeaderMap) -> bool {
@@ -113,7 +121,8 @@ pub(crate) fn towards_origin(
         headers.remove(name);
     }
     if grant.strips_method_override() {
-        for name in METHOD_OVERRIDES {
+        let claims: Vec<_> = headers.keys().filter(|name| overrides(name)).cloned().collect();
+        for name in claims {
             headers.remove(name);
         }
     }
@@ -180,8 +189,12 @@ pub(crate) fn is_ambiguous(headers: &HeaderMap) -> bool {
     let chunked =
         |value: &&HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
     let lengths = headers.get_all(CONTENT_LENGTH).iter().count();
+    let listed = headers
+        .get_all(CONTENT_LENGTH)
+        .iter()
+        .any(|length| !length.as_bytes().trim_ascii().iter().all(u8::is_ascii_digit));
     match codings.as_slice() {
-        [] => lengths > 1,
+        [] => lengths > 1 || listed,
         [one] => !chunked(one) || lengths > 0,
         _ => true,
     }

@@ -19,7 +19,7 @@ use std::{
 use egret_policy::{Authority, Scheme, Target, WorkerId};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -38,6 +38,8 @@ const SHARDS: usize = 16;
 const BUFFER: usize = 128 << 10;
 /// Well below the time after which common origins close an idle connection themselves.
 const KEPT: Duration = Duration::from_secs(15);
+/// How long a connection may take to its end in good order, once nobody needs it.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// What a connection is kept for, besides its peer. Only cleartext is kept, and that never carries
 /// a credential, so none is part of it.
@@ -69,6 +71,10 @@ pub(crate) struct Origin {
 pub(crate) struct Way {
     /// Cancelled when the origin's side has ended.
     pub(crate) ended: CancellationToken,
+    /// Cancelled when nothing more is to be sent or answered.
+    ending: CancellationToken,
+    /// Whether what ends HTTP may be a WebSocket that begins.
+    upgrading: Arc<AtomicBool>,
     /// Ends the connection with a reset.
     pub(crate) cut: Cut,
 }
@@ -83,12 +89,26 @@ impl Origin {
         let (watch, cut) = (socket.watch(), Cut::default());
         let io = TokioIo::new(socket.handed_to(cut.clone()));
         let (sender, driver) = http1::Builder::new().max_buf_size(BUFFER).handshake(io).await?;
-        let way = Way { ended: CancellationToken::new(), cut };
-        let tell = way.ended.clone().drop_guard();
+        let way = Way {
+            ended: CancellationToken::new(),
+            ending: CancellationToken::new(),
+            upgrading: Arc::default(),
+            cut,
+        };
+        let (tell, known) = (way.ended.clone().drop_guard(), way.clone());
         tasks.spawn(until_cut(way.cut.clone(), async move {
-            let _tell = tell;
-            if let Err(error) = driver.with_upgrades().await {
-                tracing::debug!(%error, "an origin's connection ended");
+            let overdue = async {
+                known.ending.cancelled().await;
+                sleep(ENDING).await;
+            };
+            tokio::select! {
+                ended = driver.with_upgrades() => match ended {
+                    Ok(()) if known.upgrading.load(Ordering::Acquire) => drop(tell.disarm()),
+                    Ok(()) => {}
+                    Err(error) => tracing::debug!(%error, "an origin's connection ended"),
+                },
+                // It does not take what it was sent, and nobody waits for it any more.
+                () = overdue => known.cut.now(ClosedBy::Idle),
             }
         }));
         Ok(Self { sender: Some(sender), peer, way, watch })
@@ -107,9 +127,19 @@ impl Origin {
         self.sender.as_mut().expect("only ending the connection takes the sender away")
     }
 
+    /// Says whether the next answer may be a 101, after which the connection has not ended although
+    /// nobody speaks HTTP on it any more.
+    pub(crate) fn may_upgrade(&self, may: bool) {
+        self.way.upgrading.store(may, Ordering::Release);
+        if !may && self.is_over() {
+            self.way.ended.cancel();
+        }
+    }
+
     /// Lets what is under way end, and the connection with it.
     pub(crate) fn end(&mut self) {
         self.sender = None;
+        self.way.ending.cancel();
     }
 
     /// Whether a request could be sent now, and an answer would be the answer to it.

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     hop,
     limit::{BUDGET_EXHAUSTED, Budget},
+    live::Cut,
     origin::Release,
     record::{ClosedBy, Draft},
 };
@@ -207,15 +208,22 @@ pub struct Upload {
     /// What the first byte waits for.
     held: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
     end: UploadState,
+    /// That of the worker's connection.
+    cut: Cut,
 }
 
 impl Upload {
     /// Takes a body that is given up when nothing of it arrives for `idle`.
-    pub(crate) fn new(body: Incoming, meter: Arc<Meter>, idle: Duration) -> (Self, UploadState) {
+    pub(crate) fn new(
+        body: Incoming,
+        meter: Arc<Meter>,
+        idle: Duration,
+        cut: Cut,
+    ) -> (Self, UploadState) {
         let end = UploadState::default();
         let timer = Box::pin(sleep(idle));
-        let body = Some(body);
-        let upload = Self { body, meter, limit: 0, idle, timer, held: None, end: end.clone() };
+        let (body, state) = (Some(body), end.clone());
+        let upload = Self { body, meter, limit: 0, idle, timer, held: None, end: state, cut };
         upload.note_end();
         (upload, end)
     }
@@ -223,7 +231,8 @@ impl Upload {
     /// The same for a request that had no body, whose first upload has been spent.
     pub(crate) fn empty(meter: Arc<Meter>, end: UploadState) -> Self {
         let timer = Box::pin(sleep(Duration::ZERO));
-        Self { body: None, meter, limit: 0, idle: Duration::ZERO, timer, held: None, end }
+        let (idle, cut) = (Duration::ZERO, Cut::default());
+        Self { body: None, meter, limit: 0, idle, timer, held: None, end, cut }
     }
 
     pub(crate) fn meter(&self) -> &Arc<Meter> {
@@ -286,6 +295,10 @@ impl Body for Upload {
                     self.end.whole.store(true, Ordering::Release);
                     return Poll::Ready(None);
                 };
+                if self.cut.is_made() {
+                    // Whoever polls this is at work while it is being dropped: nothing goes on.
+                    return Poll::Pending;
+                }
                 let length = data.len();
                 if self.meter.up() + length as u64 > self.limit {
                     return self.fail(UploadError::TooLarge);

@@ -14,6 +14,10 @@ use std::{
     time::Duration,
 };
 
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
@@ -58,6 +62,8 @@ impl Socket {
         match &stream {
             Stream::Tcp(tcp) => {
                 tcp.set_nodelay(true)?;
+                // An urgent byte is a byte like any other here, at its place.
+                SockRef::from(tcp).set_out_of_band_inline(true)?;
                 let keepalive =
                     TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 6);
                 SockRef::from(tcp).set_tcp_keepalive(&keepalive)?;
@@ -101,12 +107,19 @@ impl Socket {
         either!(&*self.stream, stream => stream.try_write(bytes))
     }
 
-    /// Goes on unless a cut was made; then never, since what waits here is being dropped. Asked
-    /// between two steps of moving bytes, so that not many more go than were on their way.
+    /// Goes on unless a cut was made; then never, since what waits here is being dropped. Asked when
+    /// bytes have been read and before they are sent, so that none which came after the cut go on,
+    /// although the task may have been at work when it was made.
     pub(crate) async fn unless_cut(&self) {
         if self.cut.is_made() {
             std::future::pending().await
         }
+    }
+
+    /// Whether there are bytes to be read.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn has_bytes(&self) -> bool {
+        peek(&self.stream).is_ok_and(|bytes| bytes > 0)
     }
 
     /// Closes our direction only.
@@ -168,13 +181,15 @@ impl Watch {
 impl Watch {
     /// Whether there is nothing to be read, not even the end.
     pub(crate) fn is_quiet(&self) -> bool {
-        use rustix::net::{RecvFlags, recv};
-        let mut byte = [0; 1];
-        let peeked = recv(either!(&*self.0, stream => stream.as_fd()), &mut byte[..], {
-            RecvFlags::PEEK | RecvFlags::DONTWAIT
-        });
-        peeked.is_err_and(|error| error == rustix::io::Errno::WOULDBLOCK)
+        peek(&self.0) == Err(Errno::WOULDBLOCK)
     }
+}
+
+/// Looks whether there is a byte to be read: zero is the end.
+fn peek(stream: &Stream) -> rustix::io::Result<usize> {
+    let mut byte = [0; 1];
+    let descriptor = either!(stream, stream => stream.as_fd());
+    Ok(recv(descriptor, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0)
 }
 
 impl AsyncRead for Socket {

@@ -188,6 +188,7 @@ impl Direction<'_> {
     /// many of the bytes at hand may go on; where that is not all of them, they are the last.
     async fn carry(self, early: BytesMut, pass: impl Fn(usize) -> usize) -> Result<(), ClosedBy> {
         let Self { from: (from, reading), to: (to, writing) } = self;
+        from.unless_cut().await;
         let passed = pass(early.len());
         send(to, &early[..passed]).await.map_err(|_| writing)?;
         if passed < early.len() {
@@ -242,13 +243,13 @@ async fn copy_all(
         match from.try_read(&mut buffer) {
             Ok(0) => return Ok(Moved::End),
             Ok(read) => {
+                from.unless_cut().await;
                 let passed = pass(read);
                 send(to, &buffer[..passed]).await.map_err(|_| Fault::Writing)?;
                 if passed < read {
                     return Err(Fault::Spent);
                 }
                 consume_budget().await;
-                from.unless_cut().await;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Moved::All),
             Err(_) => return Err(Fault::Reading),

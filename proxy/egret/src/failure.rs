@@ -122,7 +122,9 @@ impl Failure {
             Self::State(error) => match error {
                 StateError::Locked { .. } => Exit::Unavailable,
                 StateError::Use { source, .. } => Exit::of_io(source, Exit::Failure),
-                StateError::WritableByOthers { .. } => Exit::Configuration,
+                StateError::WritableByOthers { .. } | StateError::OwnedByOther { .. } => {
+                    Exit::Configuration
+                }
             },
             Self::Budgets(error) => match error {
                 BudgetError::Read { source, .. } => Exit::of_io(source, Exit::Failure),

@@ -125,7 +125,7 @@ pub(crate) fn is_writable_by_others(mode: u32) -> bool {
     mode & 0o022 != 0
 }
 
-fn own_user() -> u32 {
+pub(crate) fn own_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 

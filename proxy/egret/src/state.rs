@@ -10,9 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
-use crate::files::is_writable_by_others;
+use crate::files::{is_writable_by_others, own_user};
 
 /// A state directory that is ours until this is dropped.
 #[derive(Debug)]
@@ -33,6 +33,11 @@ pub(crate) enum StateError {
     },
     #[error("the state directory `{}` may be written by others (mode {mode:03o})", path.display())]
     WritableByOthers { path: PathBuf, mode: u32 },
+    #[error(
+        "the state directory `{}` belongs to user {owner}, who is neither root nor the user that runs egret",
+        path.display()
+    )]
+    OwnedByOther { path: PathBuf, owner: u32 },
 }
 
 impl StateError {
@@ -44,6 +49,9 @@ impl StateError {
             Self::Use { .. } => None,
             Self::WritableByOthers { path, .. } => {
                 Some(format!("run `chmod 700 {}`", path.display()))
+            }
+            Self::OwnedByOther { path, .. } => {
+                Some(format!("run `chown` on {}, or name another `state_dir`", path.display()))
             }
         }
     }
@@ -60,7 +68,11 @@ impl State {
     pub(crate) fn lock(path: &Path) -> Result<Self, StateError> {
         let cannot = |source| StateError::Use { path: path.to_owned(), source };
         create(path)?;
-        let mode = path.metadata().map_err(cannot)?.mode();
+        let metadata = path.metadata().map_err(cannot)?;
+        let (mode, owner) = (metadata.mode(), metadata.uid());
+        if owner != 0 && owner != own_user() {
+            return Err(StateError::OwnedByOther { path: path.to_owned(), owner });
+        }
         if is_writable_by_others(mode) {
             return Err(StateError::WritableByOthers { path: path.to_owned(), mode: mode & 0o777 });
         }
@@ -70,6 +82,7 @@ impl State {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
             .open(path.join("lock"))
             .map_err(cannot)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {

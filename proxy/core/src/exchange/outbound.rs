@@ -38,7 +38,7 @@ impl Outbound {
         let (parts, body) = request.into_parts();
         let upgrade = hop::asks_for_websocket(&parts).then_some(upgrade);
         let idle = connection.shared.limits.body_idle_timeout;
-        let (body, state) = Upload::new(body, draft.meter().clone(), idle);
+        let (body, state) = Upload::new(body, draft.meter().clone(), idle, connection.cut.clone());
         Self { parts, body, state, upgrade }
     }
 

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use egret_policy::{Authority, Passage, Scheme, Sni, TlsClaim, TunnelAsk, TunnelGrant, Worker};
 use hyper::upgrade::OnUpgrade;
 use tokio::{sync::Mutex, time::timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     accept::{self, Connection},
@@ -40,6 +41,8 @@ pub(crate) struct HttpTunnel {
     pub(super) authority: Authority,
     pub(super) grant: TunnelGrant,
     pub(super) origin: Mutex<Origin>,
+    /// Dropped when nothing that began in the tunnel goes on any more.
+    _open: DropGuard,
 }
 
 /// Stages 4 to 7 of a CONNECT.
@@ -299,10 +302,15 @@ fn pass_http(
         let Ok(origin) = origin else { return draft.complete(ClosedBy::Upstream) };
         let ended = origin.way().ended;
         let origin = Mutex::new(origin);
-        let tunnel = Arc::new(HttpTunnel { worker, authority, grant, origin });
+        let over = CancellationToken::new();
+        let _open = over.clone().drop_guard();
+        let tunnel = Arc::new(HttpTunnel { worker, authority, grant, origin, _open });
         accept::serve_tunnel(&connection, tunnel.clone(), end, ended.clone()).await;
-        let by_origin = ended.is_cancelled();
         tunnel.origin.lock().await.end();
+        drop(tunnel);
+        // A WebSocket that began inside goes on.
+        over.cancelled().await;
+        let by_origin = ended.is_cancelled();
         draft.complete(if by_origin { ClosedBy::Upstream } else { ClosedBy::Client });
     })
 }

@@ -22,19 +22,22 @@ mod linux {
     };
 
     use crossbeam_queue::ArrayQueue;
-    use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+    use rustix::{
+        io::Errno,
+        pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
+    };
     use tokio::{io::Interest, task::coop::consume_budget};
 
     use crate::{
         socket::Socket,
-        tunnel::{Fault, Moved},
+        tunnel::{Fault, Moved, copy_all},
     };
 
     /// Pipes in all. Each has two descriptors, which tunnels need as well.
-    const MOST: usize = 256;
-    /// What a pipe is asked to hold: large enough that a system call moves a lot, and small enough
-    /// that all pipes stay within what the system gives one user (`pipe-user-pages-soft`).
-    const HOLDS: usize = 256 << 10;
+    const MOST: usize = 128;
+    /// What a pipe is asked to hold: so much that a system call moves a lot, and so little that all
+    /// pipes together stay within what the system gives one user (`pipe-user-pages-soft`, 64 MiB).
+    const HOLDS: usize = 512 << 10;
 
     static WAITING: OnceLock<ArrayQueue<Ends>> = OnceLock::new();
     static MADE: AtomicUsize = AtomicUsize::new(0);
@@ -66,15 +69,20 @@ mod linux {
             pass: impl Fn(usize) -> usize,
         ) -> Result<Moved, Fault> {
             loop {
-                let mut passed = match self.fill(from) {
+                let moved = match self.fill(from) {
                     Ok(0) => return Ok(Moved::End),
-                    Ok(moved) => pass(moved),
+                    Ok(moved) => moved,
                     // The pipe is empty here, so it is the socket that has nothing.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         return Ok(Moved::All);
                     }
+                    Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                        return copy_all(from, to, &pass).await;
+                    }
                     Err(_) => return Err(Fault::Reading),
                 };
+                from.unless_cut().await;
+                let mut passed = pass(moved);
                 while passed > 0 {
                     match self.empty(to, passed) {
                         Ok(moved) => passed -= moved,
@@ -88,14 +96,20 @@ mod linux {
                     return Err(Fault::Spent);
                 }
                 consume_budget().await;
-                from.unless_cut().await;
             }
         }
 
         fn fill(&mut self, from: &Socket) -> io::Result<usize> {
             let Some(ends) = &self.ends else { return Ok(0) };
             let moved = from.try_io(Interest::READABLE, || {
-                Ok(splice(from, None, &ends.write, None, HOLDS, FLAGS)?)
+                match splice(from, None, &ends.write, None, HOLDS, FLAGS) {
+                    // Splicing never gets past an urgent byte (RFC 9293, section 3.8.5); it looks
+                    // as if there were nothing, or the end.
+                    Ok(0) | Err(Errno::AGAIN) if from.has_bytes() => {
+                        Err(io::ErrorKind::Unsupported.into())
+                    }
+                    moved => Ok(moved?),
+                }
             })?;
             self.holds += moved;
             Ok(moved)

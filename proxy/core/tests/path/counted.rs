@@ -216,6 +216,7 @@ fn opaque_up(stage: &Stage) {
     tunnel.channel.send(&[b'x'; 5000]);
     assert!(tunnel.channel.is_closed_within(Duration::from_secs(3)));
     scene.wait_until_empty();
+    assert!(arrived(stage, 1000));
     let wire = stage.origin.connections()[0].wire();
     assert_eq!(wire.len(), 1000);
 }

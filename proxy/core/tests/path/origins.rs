@@ -26,11 +26,13 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("a_connection_is_not_kept_for_another_host", kept_for_one_host),
     ("a_connection_is_not_kept_after_an_odd_framing", odd_framings),
     ("a_connection_is_not_kept_when_the_answer_overtook_the_upload", overtaken),
+    ("an_origin_that_takes_no_more_of_an_upload_is_not_waited_for", stuck_upload),
     ("what_waits_for_a_removed_worker_is_reset", waiting_is_cut),
     ("a_safe_request_on_a_kept_connection_that_ends_is_sent_again", sent_again),
     ("an_unsafe_request_that_may_have_been_served_is_not_sent_again", not_sent_again),
     ("a_websocket_is_relayed_both_ways_and_recorded", websocket),
     ("a_websocket_inside_a_cleartext_tunnel_is_relayed", websocket_in_tunnel),
+    ("a_tunnel_is_open_as_long_as_a_websocket_in_it", websocket_seat),
     ("a_cut_resets_a_websocket_on_both_sides", websocket_cut),
     ("an_upgrade_that_the_origin_declines_leaves_http_in_force", websocket_declined),
     ("another_protocol_than_websocket_is_never_switched_to", other_upgrades),
@@ -116,6 +118,40 @@ fn overtaken(stage: &Stage) {
     }));
     assert_eq!(status(&scene, "http://api.example.com/next"), 200);
     assert_eq!(stage.origin.connections().len(), 2);
+}
+
+fn stuck_upload(stage: &Stage) {
+    let scene = stage.play(POLICY);
+    // It answers when it has the head, and reads nothing more.
+    let mut plan = Plan::good(&stage.pki).unwrap().answering(Answer::with(|_| {
+        vec![Step::Send(OK.into()), Step::Wait(Duration::from_secs(20))]
+    }));
+    plan.early = true;
+    stage.origin.reset(plan);
+    let mut channel = scene.client.connect().unwrap();
+    let head = "POST http://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\n\
+                Content-Length: 3000000\r\n\r\n";
+    channel.send(head.as_bytes());
+    assert!(!channel.receive_exactly(1, Duration::from_secs(3)).is_empty(), "an early answer");
+    channel.send(&vec![b'x'; 3_000_000]);
+    drop(channel);
+    scene.wait_until_empty();
+    let port = |connection: &egret_testkit::origin::Connection| connection.from.port();
+    let from: Vec<_> = stage.origin.connections().iter().map(port).collect();
+    let deadline = std::time::Instant::now() + Duration::from_secs(6);
+    while from.iter().any(|port| is_held(*port)) {
+        assert!(std::time::Instant::now() < deadline, "the proxy's side is still open");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a socket of this process has that port as its own, by what the kernel lists.
+fn is_held(port: u16) -> bool {
+    let sockets = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let own = |line: &str| line.split_whitespace().nth(1).map(str::to_owned);
+    let established = |line: &&str| line.split_whitespace().nth(3) == Some("01");
+    let wanted = format!(":{port:04X}");
+    sockets.lines().skip(1).filter(established).filter_map(own).any(|at| at.ends_with(&wanted))
 }
 
 fn waiting_is_cut(stage: &Stage) {
@@ -246,6 +282,20 @@ fn websocket_in_tunnel(stage: &Stage) {
         record["event"] == "completion" && record["status"] == 101 && record["bytes_up"] == 15
     });
     scene.wait_until_empty();
+}
+
+fn websocket_seat(stage: &Stage) {
+    let scene = stage.play(&format!("{POLICY}limits = {{ tunnels = 1 }}\n"));
+    speaking_websocket(stage);
+    let mut channel = scene.client.tunnel("api.example.com:80").unwrap().channel;
+    let reply = open_websocket(&mut channel, "/chat").to_lowercase();
+    assert!(reply.contains("\r\nconnection: upgrade\r\n"), "{reply}");
+    assert_eq!(scene.client.tunnel("api.example.com:80").unwrap().status(), 429);
+    channel.send(b"from the worker");
+    assert!(origin_heard(stage, b"from the worker"));
+    drop(channel);
+    scene.wait_until_empty();
+    assert_eq!(scene.client.tunnel("api.example.com:80").unwrap().status(), 200);
 }
 
 fn websocket_cut(stage: &Stage) {

@@ -26,6 +26,7 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("connect_takes_http_1_0_without_host_and_host_without_port", client_shapes),
     ("silence_after_connect_ends_the_tunnel", silent),
     ("what_an_origin_says_before_it_resets_reaches_the_worker", last_words),
+    ("an_urgent_byte_is_carried_like_any_other", urgent),
 ];
 
 fn tls(stage: &Stage) {
@@ -273,4 +274,22 @@ fn last_words(stage: &Stage) {
     assert!(heard.ends_with(b"last words"), "{:?} {completion}", String::from_utf8_lossy(&heard));
     assert_eq!(completion["closed_by"], "upstream");
     scene.wait_until_empty();
+}
+
+fn urgent(stage: &Stage) {
+    let policy = "version = 1\n[[rule]]\nid = \"raw\"\neffect = \"allow\"\n\
+                  hosts = [\"api.example.com\"]\nschemes = [\"tcp\"]\nports = [2222]\n";
+    let scene = stage.play(policy);
+    stage.origin.open(2222).unwrap();
+    let mut plan = Plan::good(&stage.pki).unwrap();
+    plan.services.insert(2222, Service::Echo);
+    stage.origin.reset(plan);
+    let mut channel = scene.client.tunnel("api.example.com:2222").unwrap().channel;
+    channel.send(b"abc");
+    assert_eq!(channel.receive_exactly(3, Duration::from_secs(3)), b"abc");
+    socket2::SockRef::from(channel.socket()).send_out_of_band(b"!").unwrap();
+    channel.send(b"def");
+    assert_eq!(channel.receive_exactly(4, Duration::from_secs(3)), b"!def");
+    channel.send(b"ghi");
+    assert_eq!(channel.receive_exactly(3, Duration::from_secs(3)), b"ghi");
 }
