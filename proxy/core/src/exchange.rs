@@ -15,8 +15,8 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use egret_policy::{Ask, Grant, Method, Permit};
 use http::{
-    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, EXPECT},
+    HeaderValue, Request, Response, StatusCode, Uri, Version,
+    header::{CONNECTION, EXPECT},
 };
 use http_body::Body;
 use http_body_util::{Either, Full};
@@ -25,8 +25,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub(crate) use self::tunnel::HttpTunnel;
 use self::{
+    answer::{Answer, announced, fit_for_worker, judge},
     outbound::{Interim, Outbound},
-    tunnel::{OpenTunnel, Upgraded},
 };
 use crate::{
     accept::{self, Connection},
@@ -42,35 +42,12 @@ use crate::{
     relay::{Bounds, Download, Upload, UploadError, UploadState},
 };
 
+mod answer;
 mod outbound;
 mod tunnel;
 
 /// The body of whatever the worker is answered with.
 pub(crate) type Outgoing = Either<Full<Bytes>, Download>;
-
-/// How stages 2 to 9 end when nothing refuses.
-enum Answer {
-    /// The origin answered; its body is still to be relayed.
-    Response { response: Response<Incoming>, limit: u64, bounds: Bounds, release: Release },
-    /// The origin agreed to go on as WebSocket.
-    Upgraded { response: Response<Incoming>, upgraded: Upgraded },
-    /// CONNECT succeeded; the tunnel begins when the 200 has gone out.
-    Tunnel { upgrade: OnUpgrade, tunnel: Box<OpenTunnel> },
-    /// The request was to go no further than here.
-    Here,
-}
-
-impl Answer {
-    fn upgraded(
-        mut response: Response<Incoming>,
-        worker: OnUpgrade,
-        bounds: Bounds,
-        release: Release,
-    ) -> Self {
-        let origin = hyper::upgrade::on(&mut response);
-        Self::Upgraded { response, upgraded: Upgraded { worker, origin, bounds, release } }
-    }
-}
 
 /// Runs one request to its answer.
 pub(crate) async fn exchange(
@@ -140,15 +117,6 @@ pub(crate) async fn exchange(
         }
         Err(refusal) => refuse(&connection, draft, &fact, refusal).await,
     }
-}
-
-/// Takes from an answer what is not for the worker.
-fn fit_for_worker(response: &mut Response<Incoming>) {
-    hop::towards_worker(response.headers_mut());
-    // The version is each hop's own; hyper lowers it for a worker that speaks 1.0.
-    *response.version_mut() = Version::HTTP_11;
-    // The origin's reason phrase is not relayed: egret's own codes stand there.
-    response.extensions_mut().clear();
 }
 
 /// Cuts the connection when an answer's time is up, until the returned guard is dropped.
@@ -577,30 +545,6 @@ async fn send(
 /// Methods that ask for nothing but an answer (RFC 9110, section 9.2.1).
 fn is_safe(method: &str) -> bool {
     ["GET", "HEAD", "OPTIONS"].contains(&method)
-}
-
-/// Refuses answers that must not be passed on.
-fn judge(response: &Response<Incoming>, method: &str, limit: u64) -> Result<(), Refusal> {
-    let status = response.status();
-    // 101: nothing that leaves asks for another protocol. 407: a worker would answer it with the
-    // credentials it has for this proxy (RFC 9110, section 11.7).
-    if status.is_informational()
-        || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED
-        || hop::is_ambiguous(response.headers())
-    {
-        return Err(Refusal::UpstreamProtocol);
-    }
-    // These say how long a body would be that they do not have (RFC 9110, section 8.6).
-    let bodiless = method == "HEAD" || status == StatusCode::NOT_MODIFIED;
-    if !bodiless && announced(response.headers()) > Some(limit) {
-        return Err(Refusal::ResponseTooLarge);
-    }
-    Ok(())
-}
-
-/// The length that a message says it has.
-fn announced(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Stands for the id of an exchange that could not be recorded.

@@ -2,8 +2,9 @@
 //! one worker under one rule.
 //!
 //! The accounts stand beside the policy, so a reload keeps them; a changed figure holds at once,
-//! for what is live too. An account is made when a rule that counts is first used, and dropped
-//! when forgetting it changes nothing. There is a bound on them: above it what needs another one
+//! for what is live too. An account is made when a rule that counts is first used, so the first
+//! limit of a rule that had none holds from the next exchange on, and dropped when forgetting it
+//! changes nothing. There is a bound on them: above it what needs another one
 //! is refused. Nothing here waits, and bytes are charged without a lock.
 
 use std::{
