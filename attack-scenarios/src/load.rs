@@ -1,7 +1,7 @@
 //! Cases of kind `load`: steps in words, driven with real connections against a proxy of its own.
 //!
-//! [`steps`] reads the words, [`ground`] starts the proxy under limits that suit a case, the
-//! drivers play an attack beside healthy clients, [`measured`] is what was seen and [`words`] the
+//! `steps` reads the words, `ground` starts the proxy under limits that suit a case, the
+//! drivers play an attack beside healthy clients, `measured` is what was seen and `words` the
 //! judge. What one machine cannot do is scaled down, and the run says so. A step or a condition
 //! that is not understood makes the case unchecked.
 

@@ -227,7 +227,7 @@ impl Stage<'_> {
         Ok(self.control.get().map(client))
     }
 
-    /// Watches the memory of the proxy from here on; see [`Watch::note`].
+    /// Watches the memory of the proxy from here on.
     pub(crate) fn watch(&self, connections: usize, each: usize) -> Watch {
         let before = self.usage();
         Watch {

@@ -122,8 +122,11 @@ impl Socket {
         peek(&self.stream).is_ok_and(|bytes| bytes > 0)
     }
 
-    /// Closes our direction only.
+    /// Closes our direction only; what was cut is reset instead, when it is dropped.
     pub(crate) fn shut_down_writing(&self) -> io::Result<()> {
+        if self.cut.is_made() {
+            return Ok(());
+        }
         SockRef::from(&self.as_fd()).shutdown(Shutdown::Write)
     }
 
