@@ -7,7 +7,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -33,6 +33,7 @@ use crate::{
     proxy::Shared,
     record::{ClosedBy, Draft},
     refusal::Refusal,
+    sharded::lock,
     socket::{Socket, Stream, Watch},
     tunnel::End,
 };
@@ -99,7 +100,7 @@ impl Connection {
 
     /// Counts this connection as one of `worker`'s.
     pub(crate) fn seat(&self, worker: &WorkerId) -> Result<(), Refusal> {
-        let mut seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seat = lock(&self.seat);
         if seat.as_ref().is_some_and(|seat| seat.worker() == worker) {
             return Ok(());
         }

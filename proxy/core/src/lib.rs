@@ -30,6 +30,7 @@ mod relay;
 mod resolve;
 mod roots;
 mod settings;
+mod sharded;
 mod socket;
 mod tunnel;
 

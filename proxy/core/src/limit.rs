@@ -8,11 +8,9 @@
 //! is refused. Nothing here waits, and bytes are charged without a lock.
 
 use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -27,7 +25,7 @@ pub(crate) use self::{
     denials::{DenialSum, Denials, Over},
     keep::keep,
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, sharded::Sharded};
 
 mod account;
 mod day;
@@ -75,8 +73,7 @@ pub(crate) enum LimitError {
 pub(crate) struct Accounts {
     in_force: Arc<ArcSwap<Policy>>,
     clock: Arc<dyn Clock>,
-    shards: [Mutex<HashMap<Key, Arc<Account>>>; SHARDS],
-    hasher: RandomState,
+    accounts: Sharded<Key, Arc<Account>>,
     count: AtomicUsize,
     most: usize,
 }
@@ -93,8 +90,7 @@ impl Accounts {
         let accounts = Self {
             in_force,
             clock,
-            shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: RandomState::new(),
+            accounts: Sharded::new(),
             count: AtomicUsize::new(0),
             most: MOST,
         };
@@ -104,7 +100,7 @@ impl Accounts {
             let limits = policy.limits(&rule).cloned().unwrap_or_default();
             let key = (worker, rule);
             let account = Arc::new(Account::restored(&limits, day, up, down));
-            if accounts.shard(&key).insert(key, account).is_none() {
+            if accounts.accounts.of(&key).insert(key, account).is_none() {
                 accounts.count.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -163,7 +159,7 @@ impl Accounts {
         for (rule, limits) in outcomes {
             let Some(rule) = rule.filter(|_| limits.are_counted()) else { return Ok(()) };
             let key = (worker.clone(), rule.clone());
-            let account = self.shard(&key).get(&key).cloned();
+            let account = self.accounts.of(&key).get(&key).cloned();
             match account.map_or(Ok(()), |account| account.look(now)) {
                 Ok(()) => return Ok(()),
                 Err(limit) => refused = refused.and(Err(reached(rule, limit))),
@@ -175,8 +171,8 @@ impl Accounts {
     /// Puts the figures of a policy in force that has just been stored. Of a rule that it does not
     /// have the old ones stay, for what may still be live.
     pub(crate) fn figure(&self, policy: &Policy) {
-        for shard in &self.shards {
-            for ((_, rule), account) in lock(shard).iter() {
+        for shard in self.accounts.all() {
+            for ((_, rule), account) in shard.iter() {
                 if let Some(limits) = policy.limits(rule) {
                     account.figure(limits);
                 }
@@ -186,8 +182,7 @@ impl Accounts {
 
     /// Drops what is as good as new and in nobody's hands.
     pub(crate) fn sweep(&self, now: Moment) {
-        for shard in &self.shards {
-            let mut shard = lock(shard);
+        for mut shard in self.accounts.all() {
             let before = shard.len();
             // Clones are made under this lock, so a sole owner stays one.
             shard.retain(|_, account| Arc::strong_count(account) > 1 || !account.is_idle(now));
@@ -199,8 +194,8 @@ impl Accounts {
     pub(crate) fn used(&self, now: Moment) -> Vec<Used> {
         let today = now.day();
         let mut all = Vec::new();
-        for shard in &self.shards {
-            for ((worker, rule), account) in lock(shard).iter() {
+        for shard in self.accounts.all() {
+            for ((worker, rule), account) in shard.iter() {
                 let (up, down) = account.used(today);
                 if (up, down) != (0, 0) {
                     let (worker, rule) = (worker.clone(), rule.clone());
@@ -221,7 +216,7 @@ impl Accounts {
         decided: &RuleLimits,
     ) -> Result<Arc<Account>, LimitError> {
         let key = (worker.clone(), rule.clone());
-        let mut shard = self.shard(&key);
+        let mut shard = self.accounts.of(&key);
         if let Some(account) = shard.get(&key) {
             return Ok(account.clone());
         }
@@ -237,26 +232,16 @@ impl Accounts {
         shard.insert(key, account.clone());
         Ok(account)
     }
-
-    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Arc<Account>>> {
-        lock(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
-    }
 }
 
 fn reached(rule: &RuleId, limit: Reached) -> LimitError {
     LimitError::Reached { rule: rule.clone(), limit }
 }
 
-/// A poisoned map still holds whole entries: nothing here leaves one half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The code of what a day budget refuses or cuts.
 pub(crate) const BUDGET_EXHAUSTED: &str = "egress.budget_exhausted";
 /// The code of what goes beyond a rate or a number, of whatever.
 pub(crate) const RATE_LIMITED: &str = "egress.rate_limited";
-const SHARDS: usize = 32;
 /// About 20 MB of them. Both halves of a key are the operator's: a worker cannot make one up.
 const MOST: usize = 1 << 16;
 

@@ -7,10 +7,9 @@
 
 use std::{
     collections::HashMap,
-    hash::BuildHasher,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -18,7 +17,10 @@ use std::{
 use egret_policy::{Authority, CredentialId, RuleId, Target, Timestamp, Worker, WorkerId};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::record::ClosedBy;
+use crate::{
+    record::ClosedBy,
+    sharded::{Sharded, lock},
+};
 
 const SHARDS: usize = 32;
 
@@ -27,8 +29,7 @@ pub(crate) struct Live {
     shards: [Mutex<HashMap<u64, Entry>>; SHARDS],
     next: AtomicU64,
     /// Connections by worker, for `connections_per_worker`.
-    by_worker: [Mutex<HashMap<WorkerId, Arc<AtomicUsize>>>; SHARDS],
-    hasher: std::hash::RandomState,
+    by_worker: Sharded<WorkerId, Arc<AtomicUsize>>,
 }
 
 /// What an entry may do now, so that a new policy can decide it again. The peer is there once it
@@ -93,8 +94,7 @@ impl Live {
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             next: AtomicU64::new(0),
-            by_worker: std::array::from_fn(|_| Mutex::default()),
-            hasher: std::hash::RandomState::new(),
+            by_worker: Sharded::new(),
         })
     }
 
@@ -115,7 +115,7 @@ impl Live {
 
     /// Counts a connection of `worker`; `None` when it has `limit` of them already.
     pub(crate) fn seat(self: &Arc<Self>, worker: &WorkerId, limit: usize) -> Option<Seat> {
-        let mut counts = self.counts(worker);
+        let mut counts = self.by_worker.of(worker);
         let count = counts.entry(worker.clone()).or_default().clone();
         // Under the shard's lock, so that a count is never dropped between look-up and increment.
         if count.load(Ordering::Relaxed) >= limit {
@@ -159,10 +159,6 @@ impl Live {
     /// Returns how many entries there are.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
-    }
-
-    fn counts(&self, worker: &WorkerId) -> MutexGuard<'_, HashMap<WorkerId, Arc<AtomicUsize>>> {
-        lock(&self.by_worker[self.hasher.hash_one(worker) as usize % SHARDS])
     }
 
     fn shard(&self, id: u64) -> MutexGuard<'_, HashMap<u64, Entry>> {
@@ -232,7 +228,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut counts = self.live.counts(&self.worker);
+        let mut counts = self.live.by_worker.of(&self.worker);
         if self.count.fetch_sub(1, Ordering::Relaxed) == 1 {
             counts.remove(&self.worker);
         }
@@ -269,11 +265,6 @@ impl Cut {
     pub(crate) fn by(&self) -> Option<ClosedBy> {
         self.0.token.is_cancelled().then(|| self.0.by.get().copied()).flatten()
     }
-}
-
-/// A poisoned shard is still a map of valid entries: no code here leaves one half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

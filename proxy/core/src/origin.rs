@@ -6,11 +6,9 @@
 //! Nothing is kept after an odd framing, and nothing that has a byte to be read.
 
 use std::{
-    collections::HashMap,
-    hash::BuildHasher,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -27,13 +25,13 @@ use crate::{
     live::Cut,
     record::ClosedBy,
     relay::{Upload, UploadState},
+    sharded::Sharded,
     socket::{Socket, Watch},
 };
 
 /// Connections kept in all, and for one key.
 const MOST: usize = 1024;
 const MOST_EACH: usize = 16;
-const SHARDS: usize = 16;
 /// What is held of one direction; an answer's head must fit.
 const BUFFER: usize = 128 << 10;
 /// Well below the time after which common origins close an idle connection themselves.
@@ -163,8 +161,7 @@ impl Drop for Origin {
 
 /// Where connections wait for their next request.
 pub(crate) struct Pool {
-    shards: [Mutex<HashMap<Key, Vec<Kept>>>; SHARDS],
-    hasher: std::hash::RandomState,
+    waiting: Sharded<Key, Vec<Kept>>,
     count: AtomicUsize,
     closed: AtomicBool,
 }
@@ -177,8 +174,7 @@ struct Kept {
 impl Pool {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: std::hash::RandomState::new(),
+            waiting: Sharded::new(),
             count: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
         })
@@ -186,7 +182,7 @@ impl Pool {
 
     /// Takes the connection of `key` to one of `peers` that was used last.
     pub(crate) fn take(&self, key: &Key, peers: &[SocketAddr]) -> Option<Origin> {
-        let mut shard = self.shard(key);
+        let mut shard = self.waiting.of(key);
         let waiting = shard.get_mut(key)?;
         let fits = |kept: &Kept| {
             kept.since.elapsed() < KEPT
@@ -200,7 +196,7 @@ impl Pool {
 
     /// Keeps a connection for the next request, if there is room.
     pub(crate) fn keep(&self, key: Key, mut origin: Origin) {
-        let mut shard = self.shard(&key);
+        let mut shard = self.waiting.of(&key);
         let each = shard.get(&key).map_or(0, Vec::len);
         // Closed first and cleared second, so one that is kept meanwhile is found.
         let full = self.count.load(Ordering::Relaxed) >= MOST || each >= MOST_EACH;
@@ -242,8 +238,8 @@ impl Pool {
 
     fn remove(&self, gone: impl Fn(&Key, &Kept) -> bool) -> Vec<Kept> {
         let mut removed = Vec::new();
-        for shard in &self.shards {
-            lock(shard).retain(|key, waiting| {
+        for mut shard in self.waiting.all() {
+            shard.retain(|key, waiting| {
                 removed.extend(waiting.extract_if(.., |kept| gone(key, kept)));
                 !waiting.is_empty()
             });
@@ -251,15 +247,6 @@ impl Pool {
         self.count.fetch_sub(removed.len(), Ordering::Relaxed);
         removed
     }
-
-    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Vec<Kept>>> {
-        lock(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
-    }
-}
-
-/// A poisoned map is still one of valid entries: no code here leaves it half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What becomes of the connection that an answer came over, once the answer has ended. Dropped

@@ -8,7 +8,8 @@ use std::{collections::HashMap, num::NonZeroU32, sync::Mutex};
 
 use ulid::Ulid;
 
-use super::{account::Moment, lock, rate::Rate};
+use super::{account::Moment, rate::Rate};
+use crate::sharded::lock;
 
 /// A denial that is not recorded by itself.
 #[derive(Debug, PartialEq, Eq)]

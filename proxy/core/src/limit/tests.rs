@@ -85,7 +85,7 @@ impl Ledger {
     }
 
     fn len(&self) -> usize {
-        self.accounts.shards.iter().map(|shard| lock(shard).len()).sum()
+        self.accounts.accounts.all().map(|shard| shard.len()).sum()
     }
 }
 

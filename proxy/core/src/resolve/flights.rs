@@ -7,10 +7,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
 };
 
 use egret_policy::HostName;
+
+use crate::sharded::lock;
 
 /// Look-ups at once; each is two questions.
 pub(super) const MOST: usize = 256;
@@ -52,7 +54,7 @@ impl Flights {
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
