@@ -377,7 +377,7 @@ async fn reach(
 
     // 5 resolve
     let began = Instant::now();
-    let answers = shared.resolver.resolve(permit.host()).await?;
+    let answers = shared.resolver.resolve(permit.host(), &asked.worker.id).await?;
     draft.resolved(&answers.addresses, began);
 
     // 6 pin

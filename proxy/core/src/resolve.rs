@@ -10,7 +10,7 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use egret_policy::{Answers, Host, HostName};
+use egret_policy::{Answers, Host, HostName, WorkerId};
 use hickory_resolver::proto::{
     op::Query,
     rr::{Name, RecordType},
@@ -25,7 +25,7 @@ use tokio::{
 use self::{
     answer::{AnswerError, Verdict},
     chain::Family,
-    flights::Flights,
+    flights::{Flights, Full},
     server::{Server, ServerFault},
 };
 use crate::{
@@ -89,6 +89,8 @@ pub(crate) enum ResolveError {
     Answer(#[from] AnswerError),
     #[error("too many names are being looked up")]
     Crowded,
+    #[error("too many names are being looked up for worker `{0}`")]
+    CrowdedBy(WorkerId),
 }
 
 /// Why the resolver cannot be set up.
@@ -182,8 +184,12 @@ impl Resolver {
         self.cache.invalidate_all();
     }
 
-    /// Returns all addresses of `host`; a literal is its own only address.
-    pub(crate) async fn resolve(&self, host: &Host) -> Result<Arc<Answers>, ResolveError> {
+    /// Returns all addresses of `host` to `worker`; a literal is its own only address.
+    pub(crate) async fn resolve(
+        &self,
+        host: &Host,
+        worker: &WorkerId,
+    ) -> Result<Arc<Answers>, ResolveError> {
         let name = match host {
             Host::Address(address) => {
                 return Ok(Arc::new(Answers { addresses: vec![*address], aliases: vec![] }));
@@ -200,13 +206,38 @@ impl Resolver {
         // Failures are not kept: the next request asks again. Who waits for another's look-up has
         // a deadline too: when that one is given up, the look-up begins anew with one who waits.
         // Boxed: hardly any request gets here.
-        let kept = Box::pin(self.cache.try_get_with(name.clone(), self.look_up(name, deadline)));
-        let kept = timeout_at(deadline, kept).await.map_err(|_| ResolveError::Timeout)?;
-        kept.map_err(|error| (*error).clone())?.found
+        let kept = Box::pin(self.kept_for(name, worker, deadline));
+        timeout_at(deadline, kept).await.map_err(|_| ResolveError::Timeout)??.found
     }
 
-    async fn look_up(&self, name: &HostName, deadline: Instant) -> Result<Kept, ResolveError> {
-        let _flight = self.flights.enter(name).ok_or(ResolveError::Crowded)?;
+    /// Looks a name up for all who wait for it. Whoever is refused for their own sake alone says so
+    /// to themselves: the others begin anew.
+    async fn kept_for(
+        &self,
+        name: &HostName,
+        worker: &WorkerId,
+        deadline: Instant,
+    ) -> Result<Kept, ResolveError> {
+        loop {
+            let look_up = self.look_up(name, worker, deadline);
+            let kept = self.cache.try_get_with(name.clone(), look_up).await;
+            match kept.map_err(|error| (*error).clone()) {
+                Err(ResolveError::CrowdedBy(other)) if other != *worker => {}
+                kept => return kept,
+            }
+        }
+    }
+
+    async fn look_up(
+        &self,
+        name: &HostName,
+        worker: &WorkerId,
+        deadline: Instant,
+    ) -> Result<Kept, ResolveError> {
+        let _flight = self.flights.enter(name, worker).map_err(|full| match full {
+            Full::ForAll => ResolveError::Crowded,
+            Full::ForWorker => ResolveError::CrowdedBy(worker.clone()),
+        })?;
         let servers = self.servers.load_full();
         let (v4, v6) = tokio::join!(
             servers.family(name, RecordType::A, deadline),

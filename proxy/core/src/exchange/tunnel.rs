@@ -70,7 +70,7 @@ pub(super) async fn connect(
 
     // 5 resolve
     let began = Instant::now();
-    let answers = shared.resolver.resolve(permit.host()).await?;
+    let answers = shared.resolver.resolve(permit.host(), &worker.id).await?;
     draft.resolved(&answers.addresses, began);
 
     // 6 pin

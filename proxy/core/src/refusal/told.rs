@@ -128,6 +128,7 @@ impl Refusal {
                 | ResolveError::NoAddress
                 | ResolveError::Failed(_)
                 | ResolveError::Crowded
+                | ResolveError::CrowdedBy(_)
                 | ResolveError::Answer(_),
             ) => (502, "egress.dns_failed", "dns_error", "The name could not be resolved."),
             Self::UpstreamRefused => (

@@ -3,14 +3,17 @@
 //! A worker can make up names faster than any server answers them. Above the bounds a look-up is
 //! refused at once instead of queueing: a queue would be one that the flood owns. Names below one
 //! domain have a share of the whole, so that a flood below a suffix that a rule allows leaves room
-//! for all other names. Answers that are kept take no room here.
+//! for all other names. A worker has at most half of what the others leave, so that the next one
+//! always finds room. Answers that are kept take no room here.
 
 use std::{
+    borrow::Borrow,
     collections::HashMap,
+    hash::Hash,
     sync::{Mutex, MutexGuard},
 };
 
-use egret_policy::HostName;
+use egret_policy::{HostName, WorkerId};
 
 use crate::sharded::lock;
 
@@ -27,6 +30,7 @@ pub(super) struct Flights(Mutex<Counts>);
 struct Counts {
     all: usize,
     domains: HashMap<Box<str>, usize>,
+    workers: HashMap<WorkerId, usize>,
 }
 
 /// The right to look one name up, while it is held.
@@ -34,23 +38,36 @@ struct Counts {
 pub(super) struct Flight<'a> {
     flights: &'a Flights,
     domain: Box<str>,
+    worker: WorkerId,
+}
+
+/// Why a name is not looked up now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// There is no room for the name, whoever asks.
+    ForAll,
+    /// There is none for this worker; another one may ask.
+    ForWorker,
 }
 
 impl Flights {
-    /// Returns `None` when there is no room for another look-up of this name.
-    pub(super) fn enter(&self, name: &HostName) -> Option<Flight<'_>> {
+    /// Takes the room for a look-up of `name` on behalf of `worker`.
+    pub(super) fn enter(&self, name: &HostName, worker: &WorkerId) -> Result<Flight<'_>, Full> {
         let domain = domain(name);
         let mut counts = self.counts();
-        if counts.all == MOST {
-            return None;
+        let of_domain = counts.domains.get(domain).copied().unwrap_or_default();
+        if counts.all == MOST || of_domain == MOST_OF_A_DOMAIN {
+            return Err(Full::ForAll);
         }
-        let of_domain = counts.domains.entry(domain.into()).or_default();
-        if *of_domain == MOST_OF_A_DOMAIN {
-            return None;
+        let of_worker = counts.workers.get(worker).copied().unwrap_or_default();
+        let of_others = counts.all - of_worker;
+        if of_worker >= (MOST - of_others) / 2 {
+            return Err(Full::ForWorker);
         }
-        *of_domain += 1;
         counts.all += 1;
-        Some(Flight { flights: self, domain: domain.into() })
+        *counts.domains.entry(domain.into()).or_default() += 1;
+        *counts.workers.entry(worker.clone()).or_default() += 1;
+        Ok(Flight { flights: self, domain: domain.into(), worker: worker.clone() })
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -62,11 +79,20 @@ impl Drop for Flight<'_> {
     fn drop(&mut self) {
         let mut counts = self.flights.counts();
         counts.all -= 1;
-        if let Some(of_domain) = counts.domains.get_mut(&self.domain) {
-            *of_domain -= 1;
-            if *of_domain == 0 {
-                counts.domains.remove(&self.domain);
-            }
+        give_back(&mut counts.domains, &self.domain);
+        give_back(&mut counts.workers, &self.worker);
+    }
+}
+
+fn give_back<K, Q>(shares: &mut HashMap<K, usize>, of: &Q)
+where
+    K: Borrow<Q> + Hash + Eq,
+    Q: Hash + Eq + ?Sized,
+{
+    if let Some(share) = shares.get_mut(of) {
+        *share -= 1;
+        if *share == 0 {
+            shares.remove(of);
         }
     }
 }
@@ -86,28 +112,42 @@ mod tests {
         HostName::from_wire(text).unwrap()
     }
 
-    #[test]
-    fn a_domain_has_a_share_and_gives_it_back() {
-        let flights = Flights::default();
-        let flood = |n: usize| flights.enter(&name(&format!("x{n}.y.example.org")));
-        let mut held: Vec<_> = (0..MOST_OF_A_DOMAIN).map(|n| flood(n).unwrap()).collect();
-        assert!(flood(MOST_OF_A_DOMAIN).is_none());
-        assert!(flights.enter(&name("example.org")).is_none());
-        assert!(flights.enter(&name("example.com")).is_some());
-        held.pop();
-        assert!(flood(0).is_some());
-        drop(held);
-        assert!(flights.counts().domains.is_empty(), "nothing is left of a domain");
+    fn worker(n: usize) -> WorkerId {
+        WorkerId::parse(&format!("w{n}")).unwrap()
     }
 
     #[test]
-    fn all_together_are_bounded() {
+    fn a_domain_has_a_share_and_gives_it_back() {
         let flights = Flights::default();
-        let held: Vec<_> =
-            (0..MOST).map(|n| flights.enter(&name(&format!("a.d{n}.test"))).unwrap()).collect();
-        assert!(flights.enter(&name("other.test")).is_none());
-        assert_eq!(flights.counts().domains.len(), MOST);
+        let flood = |n: usize| flights.enter(&name(&format!("x{n}.y.example.org")), &worker(1));
+        let mut held: Vec<_> = (0..MOST_OF_A_DOMAIN).map(|n| flood(n).unwrap()).collect();
+        assert_eq!(flood(MOST_OF_A_DOMAIN).unwrap_err(), Full::ForAll);
+        assert_eq!(flights.enter(&name("example.org"), &worker(2)).unwrap_err(), Full::ForAll);
+        assert!(flights.enter(&name("example.com"), &worker(1)).is_ok());
+        held.pop();
+        assert!(flood(0).is_ok());
         drop(held);
-        assert!(flights.enter(&name("other.test")).is_some());
+        let counts = flights.counts();
+        assert!(counts.domains.is_empty() && counts.workers.is_empty(), "nothing is left");
+    }
+
+    #[test]
+    fn a_worker_leaves_room_for_the_next() {
+        let flights = Flights::default();
+        let mut held = Vec::new();
+        // Each takes all that it gets; the last of eight still gets something.
+        for worker in (0..8).map(worker) {
+            let before = held.len();
+            let full = loop {
+                let name = name(&format!("a.d{}.test", held.len()));
+                match flights.enter(&name, &worker) {
+                    Ok(flight) => held.push(flight),
+                    Err(full) => break full,
+                }
+            };
+            assert_eq!(full, Full::ForWorker);
+            assert!(held.len() > before, "{worker}");
+        }
+        assert!(held.len() < MOST);
     }
 }

@@ -35,9 +35,21 @@ fn host(text: &str) -> Host {
     Host::Name(HostName::from_wire(text).unwrap())
 }
 
+fn worker(text: &str) -> WorkerId {
+    WorkerId::parse(text).unwrap()
+}
+
 /// The addresses of a name, as text, or why there are none.
 async fn look_up(resolver: &Resolver, name: &str) -> Result<Vec<String>, ResolveError> {
-    let answers = resolver.resolve(&host(name)).await?;
+    look_up_for("one", resolver, name).await
+}
+
+async fn look_up_for(
+    asks: &str,
+    resolver: &Resolver,
+    name: &str,
+) -> Result<Vec<String>, ResolveError> {
+    let answers = resolver.resolve(&host(name), &worker(asks)).await?;
     Ok(answers.addresses.iter().map(IpAddr::to_string).collect())
 }
 

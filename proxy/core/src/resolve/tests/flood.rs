@@ -45,6 +45,33 @@ async fn a_flood_below_one_domain_leaves_room_for_all_other_names() {
 }
 
 #[tokio::test]
+async fn a_flood_of_one_worker_is_refused_to_that_worker_alone() {
+    let server = scripted(r#"[{"q": "*.test", "refuse": true}]"#);
+    let resolver = Arc::new(resolver(vec![cleartext(server.address())], LONG));
+    let mut flood = tokio::task::JoinSet::new();
+    for n in 0..flights::MOST / 2 {
+        let resolver = resolver.clone();
+        flood.spawn(async move { look_up(&resolver, &format!("x.d{n}.test")).await });
+    }
+    until(|| server.names().len() == flights::MOST / 2).await;
+
+    let crowded = Err(ResolveError::CrowdedBy(worker("one")));
+    assert_eq!(look_up(&resolver, "api.test").await, crowded);
+    // Both ask for the same name; the one who has no room does not take it from the other.
+    server.reset(
+        Zone::default(),
+        serde_json::from_str(
+            r#"[{"q": "*.test", "answers": [{"type": "A", "data": "192.0.2.2"}]}]"#,
+        )
+        .unwrap(),
+    );
+    let (refused, served) =
+        tokio::join!(look_up(&resolver, "api.test"), look_up_for("two", &resolver, "api.test"));
+    assert_eq!(refused, crowded);
+    assert_eq!(served, a("192.0.2.2"));
+}
+
+#[tokio::test]
 async fn one_look_up_serves_a_crowd_and_outlives_who_began_it() {
     let script = r#"[{"q": "api.test", "delay_ms": 200, "answers": [{"type": "A", "data": "192.0.2.2", "ttl": 0}]}]"#;
     let server = scripted(script);

@@ -109,7 +109,10 @@ async fn an_alias_to_elsewhere_is_followed_in_the_answer_and_told() {
     let records =
         vec![alias("api.test.", "db.corp.internal."), address("db.corp.internal.", 60, HONEST)];
     let server = start_udp(move |query| vec![bytes(&reply(query, &records))]);
-    let answers = resolver(vec![cleartext(server)], LONG).resolve(&host("api.test")).await.unwrap();
+    let answers = resolver(vec![cleartext(server)], LONG)
+        .resolve(&host("api.test"), &worker("one"))
+        .await
+        .unwrap();
     assert_eq!(answers.addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
     assert_eq!(answers.aliases, [HostName::from_wire("db.corp.internal").unwrap()]);
 }
