@@ -9,7 +9,7 @@
 //! out, and neither silence nor the end of the stream costs a client the answer it waits for.
 //!
 //! It knows no policy: a target is judged here by its bytes and length only. It never answers, and
-//! bodies have no deadline here. What it holds is bounded by `GateLimits` and one read.
+//! request bodies have no deadline here. What it holds is bounded by `GateLimits` and one read.
 
 mod chunks;
 mod clock;
@@ -70,6 +70,8 @@ pub(crate) fn gate<S>(io: S, limits: GateLimits) -> (Gate<S>, Facts) {
         head_began: Some(now),
         last_write: now,
         clock: Clock::default(),
+        stalled: None,
+        stall: Clock::default(),
         limits,
     };
     (gate, facts)
@@ -91,6 +93,9 @@ pub(crate) struct Gate<S> {
     head_began: Option<Instant>,
     last_write: Instant,
     clock: Clock,
+    /// Since when the client has taken nothing of what it is owed.
+    stalled: Option<Instant>,
+    stall: Clock,
 }
 
 #[derive(Debug)]

@@ -2,7 +2,9 @@
 //!
 //! A connection that is closed while bytes of the client lie unread is reset by the kernel, and the
 //! reset may overtake the answer. So after a refusal the gate closes its own direction only and
-//! swallows what still comes, within a bound of bytes and of time.
+//! swallows what still comes, within a bound of bytes and of time. A client that takes nothing of
+//! its answer for [`STALLED`] is given up: the rule's limits end with the exchange, and its last
+//! bytes may be buffered long after that.
 
 use std::{
     io::{self, IoSlice},
@@ -27,9 +29,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let gate = self.get_mut();
-        let written = ready!(Pin::new(&mut gate.io).poll_write(cx, bytes))?;
-        gate.note_written(written);
-        Poll::Ready(Ok(written))
+        let written = Pin::new(&mut gate.io).poll_write(cx, bytes);
+        gate.poll_written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -38,9 +39,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let gate = self.get_mut();
-        let written = ready!(Pin::new(&mut gate.io).poll_write_vectored(cx, slices))?;
-        gate.note_written(written);
-        Poll::Ready(Ok(written))
+        let written = Pin::new(&mut gate.io).poll_write_vectored(cx, slices);
+        gate.poll_written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -93,6 +93,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
+    fn poll_written(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = written {
+            self.stalled = None;
+            self.note_written(*written.as_ref().unwrap_or(&0));
+            return Poll::Ready(written);
+        }
+        let since = *self.stalled.get_or_insert_with(Instant::now);
+        ready!(self.stall.poll_until(cx, since + STALLED));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
     fn note_written(&mut self, written: usize) {
         if written == 0 {
             return;
@@ -144,5 +159,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
     }
 }
 
+/// As long as the kernel gives a TCP peer that acknowledges nothing; on a Unix socket it would wait
+/// for ever.
+const STALLED: Duration = Duration::from_secs(600);
 const LINGER_BYTES: usize = 1 << 20;
 const LINGER_TIME: Duration = Duration::from_secs(2);

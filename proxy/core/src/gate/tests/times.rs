@@ -97,3 +97,21 @@ async fn a_client_that_never_stops_sending_is_not_swallowed_for_ever() {
     served.await.unwrap().unwrap();
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_of_its_answer_is_given_up() {
+    let close = b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+    for (pause, given_up) in [(601, true), (599, false)] {
+        let (mut client, server) = duplex(close.len());
+        let served = Origin::new(Manner::Refuses).serve(server);
+        client.write_all(close).await.unwrap();
+        let mut piece = [0; 16];
+        loop {
+            tokio::time::sleep(Duration::from_secs(pause)).await;
+            if client.read(&mut piece).await.unwrap() == 0 {
+                break;
+            }
+        }
+        assert_eq!(served.await.unwrap().is_err(), given_up, "after {pause} s");
+    }
+}
