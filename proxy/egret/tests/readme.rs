@@ -1,17 +1,27 @@
-//! The README, done as it says: its files are valid, its commands print what it shows.
+//! The README, done as it says: its files are valid, its commands print what it shows, and its
+//! pictures show what they print.
 //!
 //! Runs in a network namespace, where `example.com` is an origin of the test and the embedded
-//! listener's port is free. What differs from run to run (ids, digests, dates) is compared by its
-//! shape.
+//! listener's port is free. What differs from run to run (ids, digests, times) is compared by its
+//! shape. `EGRET_UPDATE_README=1` writes what is printed into the README and the pictures.
 
 #![allow(clippy::unwrap_used)]
 
+mod readme {
+    pub(crate) mod page;
+    pub(crate) mod picture;
+    pub(crate) mod shape;
+    pub(crate) mod terminal;
+}
+
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::Read,
+    ops::Range,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitCode, Stdio},
+    process::{Command, ExitCode, Stdio},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use egret_testkit::{
@@ -21,9 +31,17 @@ use egret_testkit::{
     pki::Pki,
 };
 use libtest_mimic::{Arguments, Failed, Trial};
-use rustix::process::{Pid, Signal, kill_process};
 
-const README: &str = include_str!("../../../README.md");
+use readme::{
+    page::{Block, blocks},
+    picture,
+    shape::shape,
+    terminal::Terminal,
+};
+
+/// The folder of the README, to which its links are relative.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+const UPDATE: &str = "EGRET_UPDATE_README";
 
 fn main() -> ExitCode {
     let entered = match Namespace::require() {
@@ -88,66 +106,45 @@ impl Folder {
         command
     }
 
-    fn serve(&self) -> Serving {
-        let mut child = self
-            .command("egret")
-            .arg("serve")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut listening = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut listening).unwrap();
-        assert_eq!(listening, "listening 127.0.0.1:3128\n");
-        Serving(child)
-    }
-}
-
-struct Serving(Child);
-
-impl Serving {
-    /// Ends the proxy and returns the messages of its log.
-    fn end(mut self) -> Vec<String> {
-        let pid = Pid::from_raw(i32::try_from(self.0.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
-        let mut log = String::new();
-        self.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-        assert!(self.0.wait().unwrap().success(), "{log}");
-        let message = |line: &str| {
-            let event: serde_json::Value = serde_json::from_str(line).unwrap();
-            event["message"].as_str().unwrap_or_default().to_owned()
-        };
-        log.lines().map(message).collect()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The fenced blocks of one language.
-fn blocks(language: &str) -> Vec<String> {
-    let mut blocks = Vec::new();
-    let mut open: Option<(bool, String)> = None;
-    for line in README.lines() {
-        match (&mut open, line.strip_prefix("```")) {
-            (None, Some(name)) => open = Some((name == language, String::new())),
-            (Some(_), Some(_)) => {
-                blocks.extend(open.take().filter(|(wanted, _)| *wanted).map(|(_, text)| text));
-            }
-            (Some((_, text)), None) => *text += &format!("{line}\n"),
-            (None, None) => {}
+    /// Runs a line of a shell, and returns all that it prints on either stream.
+    fn run(&self, line: &str, coloured: bool) -> String {
+        let mut command = self.command("sh");
+        command.args(["-c", &format!("exec 2>&1\n{line}")]);
+        if coloured {
+            command.env("CLICOLOR_FORCE", "1");
         }
+        let printed = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        printed.replace('\r', "").replace(&self.home.display().to_string(), "~")
     }
-    blocks
+
+    fn serve(&self) -> Terminal {
+        let mut serve = self.command("egret");
+        serve.arg("serve");
+        let terminal = Terminal::start(serve);
+        terminal.wait_for("listening 127.0.0.1:3128\n");
+        terminal
+    }
+
+    /// How many policies have been taken or refused.
+    fn policies(&self) -> usize {
+        let records = self.home.join(".local/state/egret/audit");
+        let segments = fs::read_dir(records).unwrap().map(|entry| entry.unwrap().path());
+        let texts = segments.map(|path| fs::read_to_string(path).unwrap());
+        texts.map(|text| text.matches(r#""event":"policy""#).count()).sum()
+    }
+}
+
+fn page() -> String {
+    fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap()
+}
+
+fn in_language(language: &str) -> Vec<Block> {
+    blocks(&page()).into_iter().filter(|block| block.language == language).collect()
 }
 
 fn both_commands_are_there(_: &Folder) {
-    let shell = blocks("sh");
-    let lines: Vec<_> = shell.iter().take(2).flat_map(|block| block.lines()).collect();
+    let shell = in_language("sh");
+    let lines: Vec<_> = shell.iter().take(2).flat_map(|block| block.text.lines()).collect();
     assert_eq!(lines, ["cargo run --release -p egret -- serve", "cargo test --workspace"]);
 }
 
@@ -155,10 +152,10 @@ fn files_are_valid(folder: &Folder) {
     let place = folder.home.join("files");
     fs::create_dir(&place).unwrap();
     let (mut policies, mut configurations) = (0, 0);
-    for block in blocks("toml") {
-        let is_policy = block.contains("[[rule]]");
+    for block in in_language("toml") {
+        let is_policy = block.text.contains("[[rule]]");
         let name = if is_policy { "policy.toml" } else { "egret.toml" };
-        fs::write(place.join(name), block).unwrap();
+        fs::write(place.join(name), block.text).unwrap();
         let mut check = folder.command("egret");
         check.arg("check").current_dir(&place);
         if is_policy {
@@ -172,6 +169,7 @@ fn files_are_valid(folder: &Folder) {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "a warning");
     }
     assert_eq!((policies, configurations), (1, 1));
+    fs::remove_dir_all(place).unwrap();
 }
 
 fn first_and_second_start(folder: &Folder) {
@@ -198,55 +196,66 @@ fn first_and_second_start(folder: &Folder) {
     assert!(fetch("example.com").starts_with("HTTP/1.1 403 egress.host_not_allowed "));
     serving.end();
     assert_eq!(fs::read_to_string(&policy).unwrap(), edited, "it was overwritten");
-    fs::remove_file(&policy).unwrap();
+    fs::remove_dir_all(folder.home.join(".config")).unwrap();
+    fs::remove_dir_all(folder.home.join(".local")).unwrap();
 }
 
+/// The blocks are one story, told from the first `egret serve` on: what a newcomer types.
 fn commands_print_what_is_shown(folder: &Folder) {
-    let consoles = blocks("console");
-    let (serve, others) = consoles.split_first().unwrap();
-    let serving = folder.serve();
-    let mut ran = 0;
+    let page = page();
+    let update = std::env::var_os(UPDATE).is_some_and(|value| value == "1");
+    let consoles = in_language("console");
+    let (first, others) = consoles.split_first().unwrap();
+    let terminal = folder.serve();
+    let mut edits: Vec<(Range<usize>, String)> = Vec::new();
+    let mut stale = Vec::new();
     for block in others {
-        for shown in format!("\n{block}").split("\n$ ").skip(1) {
-            let (line, shown) = shown.split_once('\n').unwrap();
-            let output = folder.command("sh").args(["-c", &format!("{line} 2>&1")]).output();
-            let printed = String::from_utf8(output.unwrap().stdout).unwrap().replace('\r', "");
-            assert_eq!(shape(&printed), shape(shown), "{line}\nprinted:\n{printed}");
-            ran += 1;
+        let (mut text, mut coloured) = (String::new(), String::new());
+        for shown in block.commands() {
+            let policies = folder.policies();
+            let printed = folder.run(&shown.command, block.picture.is_some());
+            if shown.command.contains("policy.toml <<") {
+                // It takes effect by itself, in a moment.
+                let deadline = Instant::now() + Duration::from_secs(20);
+                while folder.policies() == policies {
+                    assert!(Instant::now() < deadline, "the policy was not taken");
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+            let plain = anstream::adapter::strip_str(&printed).to_string();
+            if shape(&plain) != shape(&shown.output) {
+                stale.push(format!("{}\nprints:\n{plain}", shown.command));
+            }
+            coloured += &format!("{}{printed}", shown.prompt);
+            text += &format!("{}{plain}", shown.prompt);
+        }
+        if shape(&text) != shape(&block.text) {
+            edits.push((block.at.clone(), text));
+        }
+        if let Some(name) = &block.picture {
+            let (file, drawn) = (Path::new(ROOT).join(name), picture::draw(&coloured));
+            if !picture::is_current(&file, &drawn) {
+                stale.push(format!("the picture {name} shows something else"));
+                if update {
+                    fs::create_dir_all(file.parent().unwrap()).unwrap();
+                    fs::write(file, drawn).unwrap();
+                }
+            }
         }
     }
-    assert!(ran >= 3, "only {ran} commands were run");
-
-    let messages = serving.end();
-    let home = folder.home.display().to_string();
-    let shown: Vec<_> = serve.lines().collect();
-    assert_eq!(shown[..2], ["$ egret serve", "listening 127.0.0.1:3128"]);
-    for line in &shown[2..] {
-        let line = line.replace('~', &home);
-        assert!(messages.contains(&line), "{line:?} is not in {messages:#?}");
-    }
-}
-
-/// Takes out what differs from run to run: ULIDs, digests, dates.
-fn shape(text: &str) -> String {
-    let word = |word: &str| match word.len() {
-        26 if word.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()) => "ULID",
-        64 if word.bytes().all(|byte| byte.is_ascii_hexdigit()) => "DIGEST",
-        _ => "",
-    };
-    let mut shape = String::new();
-    for line in text.trim_end().lines().filter(|line| !line.to_lowercase().starts_with("date:")) {
-        let is_part = |c: char| c.is_ascii_alphanumeric();
-        let mut rest = line;
-        while let Some(start) = rest.find(is_part) {
-            let end = rest[start..].find(|c| !is_part(c)).map_or(rest.len(), |end| start + end);
-            let part = &rest[start..end];
-            shape += &rest[..start];
-            shape += if word(part).is_empty() { part } else { word(part) };
-            rest = &rest[end..];
+    let said = terminal.end().replace(&folder.home.display().to_string(), "~");
+    let said: Vec<_> = said.lines().map(shape).collect();
+    for shown in first.text.lines().filter(|line| *line != "$ egret serve") {
+        if !said.contains(&shape(shown)) {
+            stale.push(format!("`egret serve` does not say {shown:?}, but:\n{}", said.concat()));
         }
-        shape += rest;
-        shape.push('\n');
     }
-    shape
+    if update {
+        let mut page = page;
+        for (at, text) in edits.into_iter().rev() {
+            page.replace_range(at, &text);
+        }
+        fs::write(Path::new(ROOT).join("README.md"), page).unwrap();
+    }
+    assert!(stale.is_empty(), "{UPDATE}=1 writes it:\n{}", stale.join("\n"));
 }

@@ -1,0 +1,58 @@
+//! What of a text is the same in every run.
+
+/// Takes out what differs from run to run: ids, digests, tokens, times of day, durations, dates.
+pub(crate) fn shape(text: &str) -> String {
+    let mut shape = String::new();
+    for line in text.trim_end().lines().filter(|line| !line.to_lowercase().starts_with("date:")) {
+        let mut rest = line;
+        while let Some(start) = rest.find(is_part) {
+            let end = rest[start..].find(|c| !is_part(c)).map_or(rest.len(), |end| start + end);
+            shape += &rest[..start];
+            shape += masked(&rest[start..end]);
+            rest = &rest[end..];
+        }
+        shape += rest;
+        while shape.ends_with(' ') {
+            shape.pop();
+        }
+        shape.push('\n');
+    }
+    shape
+}
+
+fn is_part(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':' | '.' | '+')
+}
+
+fn masked(part: &str) -> &str {
+    let hexadecimal = part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let ulid = part.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
+    let token = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    match part.len() {
+        26 if ulid => "ULID",
+        64 if hexadecimal => "DIGEST",
+        12 if hexadecimal && part.bytes().any(|byte| byte.is_ascii_digit()) => "SHORT-DIGEST",
+        43 if token => "TOKEN",
+        _ if is_time(part) => "TIME",
+        _ if is_duration(part) => "DURATION",
+        _ => part,
+    }
+}
+
+/// `18:02:07`, `2026-11-21T18:02:07.000001Z`, `2026-11-21`.
+fn is_time(part: &str) -> bool {
+    let digits = part.bytes().filter(u8::is_ascii_digit).count();
+    let marks = part.bytes().filter(|byte| b":-".contains(byte)).count();
+    digits >= 6
+        && marks >= 2
+        && part.bytes().all(|byte| byte.is_ascii_digit() || b":-.+TZ".contains(&byte))
+}
+
+/// `12ms`, `1.5s`.
+fn is_duration(part: &str) -> bool {
+    let number = part.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = &part[number.len()..];
+    !number.is_empty()
+        && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+        && matches!(unit, "us" | "ms")
+}
