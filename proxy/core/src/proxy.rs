@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use egret_policy::{Answers, Ask, Denial, Method, Policy, Sni, TlsClaim, TunnelAsk, WorkerId};
+use egret_policy::{Answers, Ask, Denial, Method, Policy, Revision, Sni, TlsClaim, TunnelAsk, WorkerId};
 use egret_vault_bridge::Bridge;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -277,6 +277,11 @@ impl Handle {
     /// Resets everything of a worker whose rights have ended; [`Workers`] must refuse it already.
     pub fn remove_worker(&self, worker: &WorkerId) -> usize {
         self.cut(&Selector::Worker(worker.clone()), ClosedBy::Revoked)
+    }
+
+    /// Returns the revision of the policy in force.
+    pub fn revision(&self) -> Revision {
+        self.0.policy.load().revision()
     }
 
     /// Returns how many connections and exchanges are open.

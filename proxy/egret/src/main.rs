@@ -11,9 +11,11 @@ mod environment;
 mod failure;
 mod files;
 mod inherited;
+mod listening;
 mod log;
 mod output;
 mod policy;
+mod ready;
 mod starter;
 mod state;
 

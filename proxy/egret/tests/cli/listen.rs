@@ -54,6 +54,21 @@ fn a_unix_socket_is_announced_served_and_removed() {
 }
 
 #[test]
+fn where_it_listens_is_in_the_state_directory_while_it_runs() {
+    let place = Place::ready();
+    let path = place.path("proxy.sock");
+    place.write("egret.toml", &with_unix(&path, getuid().as_raw()));
+    let serving = place.serve(&["serve"]);
+    let told: serde_json::Value =
+        serde_json::from_str(&place.read("state/listening.json")).unwrap();
+    let listeners = [serving.address.to_string(), format!("unix:{}", path.display())];
+    assert_eq!(told, serde_json::json!({ "pid": serving.pid(), "listeners": listeners }));
+    serving.signal(Signal::TERM);
+    serving.end().ends_with(0);
+    assert!(!place.path("state/listening.json").exists());
+}
+
+#[test]
 fn the_mode_of_a_unix_socket_is_what_the_umask_leaves() {
     for (umask, expected) in [("077", 0o700), ("007", 0o770), ("0", 0o777)] {
         let place = Place::ready();

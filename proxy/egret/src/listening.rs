@@ -1,0 +1,67 @@
+//! `listening.json` in the state directory: which process serves there, and where.
+//!
+//! Other verbs read it to find the running proxy. It is there from when every socket is bound to
+//! the end of the process, and replaced as a whole. A process that was killed leaves it behind,
+//! so whoever reads it asks the lock of the directory whether anybody is there.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use egret_proxy::ListenAddress;
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// The file, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    path: PathBuf,
+}
+
+/// The text of the file; its names are public interface.
+#[derive(Serialize)]
+struct Text {
+    pid: u32,
+    listeners: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<SocketAddr>,
+}
+
+impl Listening {
+    /// Says where this process listens; `state` must be locked by it.
+    pub(crate) fn write(
+        state: &Path,
+        listeners: &[ListenAddress],
+        metrics: Option<SocketAddr>,
+    ) -> Result<Self, Failure> {
+        let text = Text {
+            pid: std::process::id(),
+            listeners: listeners.iter().map(ToString::to_string).collect(),
+            metrics,
+        };
+        let (new, path) = (state.join(NEW), state.join(NAME));
+        let written = serde_json::to_vec(&text).map_err(Into::into).and_then(|mut bytes| {
+            bytes.push(b'\n');
+            fs::write(&new, bytes)?;
+            fs::rename(&new, &path)
+        });
+        match written {
+            Ok(()) => Ok(Self { path }),
+            Err(source) => Err(Failure::Write { path, source }),
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "remove what says where we listen");
+        }
+    }
+}
+
+const NAME: &str = "listening.json";
+const NEW: &str = "listening.json.new";
