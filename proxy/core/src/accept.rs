@@ -27,12 +27,12 @@ use crate::{
     exchange::{HttpTunnel, exchange},
     gate::{Facts, Gate, GateLimits, gate},
     identify::Identification,
-    limit::{Over, RATE_LIMITED},
+    limit::Over,
     listen::{Acceptor, Peer},
     live::{Cut, Registration, Seat, Standing},
     proxy::Shared,
     record::{ClosedBy, Draft},
-    refusal::Refusal,
+    refusal::{Code, Refusal},
     sharded::lock,
     socket::{Socket, Stream, Watch},
     tunnel::End,
@@ -121,7 +121,7 @@ impl Connection {
         }
         let worker = draft.worker_id();
         // A worker's are one sum, whatever they were; of strangers little else is known.
-        let code = worker.map_or(refusal.code(), |_| RATE_LIMITED);
+        let code = worker.map_or(refusal.code(), |_| Code::RateLimited);
         self.shared.denials.count(worker, &self.listener.name, code, self.shared.moment())
     }
 

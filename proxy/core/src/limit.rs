@@ -238,10 +238,6 @@ fn reached(rule: &RuleId, limit: Reached) -> LimitError {
     LimitError::Reached { rule: rule.clone(), limit }
 }
 
-/// The code of what a day budget refuses or cuts.
-pub(crate) const BUDGET_EXHAUSTED: &str = "egress.budget_exhausted";
-/// The code of what goes beyond a rate or a number, of whatever.
-pub(crate) const RATE_LIMITED: &str = "egress.rate_limited";
 /// About 20 MB of them. Both halves of a key are the operator's: a worker cannot make one up.
 const MOST: usize = 1 << 16;
 

@@ -13,14 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use egret_policy::{Authority, Reason, Revision, RuleId, Target, Verdict, Worker};
+use egret_policy::{Authority, Revision, RuleId, Target, Verdict, Worker};
 use serde::Serialize;
 use tokio::sync::mpsc::OwnedPermit;
 use ulid::Ulid;
 
 use self::writer::Message;
 pub use self::writer::{Flush, RecordError, Recorder};
-use crate::{clock::Clock, limit::DenialSum, live::Cut, relay::Meter};
+use crate::{clock::Clock, limit::DenialSum, live::Cut, refusal::Code, relay::Meter};
 
 mod writer;
 
@@ -123,7 +123,7 @@ pub(crate) async fn summed(
         event: "audit.denials",
         worker: worker.as_deref().map(str::to_owned),
         listener: listener.as_deref().map(str::to_owned),
-        reason: Some(code),
+        reason: Some(code.as_str()),
         count: Some(*count),
         ..Line::default()
     };
@@ -267,9 +267,9 @@ impl Draft {
     }
 
     /// Writes why the exchange ends here: the decision, unless an earlier one allowed it.
-    pub(crate) async fn deny(&mut self, code: &'static str, rule: Option<&RuleId>) {
+    pub(crate) async fn deny(&mut self, code: Code, rule: Option<&RuleId>) {
         if self.decision.is_none() {
-            self.line.reason = Some(code);
+            self.line.reason = Some(code.as_str());
             return;
         }
         if let Some(rule) = rule {
@@ -277,15 +277,11 @@ impl Draft {
         }
         // The refusal stands whether or not it could be written: nothing is let through by it.
         if let Err(error) = self.decide("deny", code).await {
-            tracing::error!(%error, code, "a refusal could not be recorded");
+            tracing::error!(%error, code = code.as_str(), "a refusal could not be recorded");
         }
     }
 
-    async fn decide(
-        &mut self,
-        verdict: &'static str,
-        reason: &'static str,
-    ) -> Result<(), RecordError> {
+    async fn decide(&mut self, verdict: &'static str, reason: Code) -> Result<(), RecordError> {
         let Some(room) = self.decision.take() else { return Ok(()) };
         let written = writer::write(room, self.decision(verdict, reason)).await;
         if written.is_err() {
@@ -295,9 +291,9 @@ impl Draft {
         written
     }
 
-    fn decision(&mut self, verdict: &'static str, reason: &'static str) -> Box<Line> {
+    fn decision(&mut self, verdict: &'static str, reason: Code) -> Box<Line> {
         self.line.verdict = Some(verdict);
-        self.line.reason = Some(reason);
+        self.line.reason = Some(reason.as_str());
         self.line.event = "decision";
         self.line.time = time(&*self.clock);
         self.line.clone()
@@ -309,8 +305,8 @@ impl Draft {
     }
 
     /// Notes a reason that came up after the decision.
-    pub(crate) fn reason(&mut self, code: &'static str) {
-        self.line.reason = Some(code);
+    pub(crate) fn reason(&mut self, code: Code) {
+        self.line.reason = Some(code.as_str());
     }
 
     /// Ends the exchange and the connection that it came over, with a reset.
@@ -349,10 +345,10 @@ impl Drop for Draft {
     }
 }
 
-fn told(verdict: Verdict) -> (&'static str, &'static str) {
+fn told(verdict: Verdict) -> (&'static str, Code) {
     match verdict {
-        Verdict::Allow => ("allow", Reason::Allowed.code()),
-        Verdict::WouldDeny(reason) => ("would_deny", reason.code()),
+        Verdict::Allow => ("allow", Code::Allowed),
+        Verdict::WouldDeny(reason) => ("would_deny", reason.into()),
     }
 }
 

@@ -27,6 +27,9 @@ use crate::{
     resolve::ResolveError,
 };
 
+pub(crate) use self::code::Code;
+
+mod code;
 mod told;
 
 /// Seconds after which to come back where nobody knows better.
@@ -90,7 +93,7 @@ pub(crate) enum Challenge {
 
 impl Refusal {
     /// Returns the code that all outputs carry.
-    pub(crate) fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> Code {
         self.told().code
     }
 
@@ -216,11 +219,12 @@ impl Refusal {
             Challenge::None if unidentified => StatusCode::FORBIDDEN,
             Challenge::None | Challenge::Token => told.status,
         };
+        let code = told.code.as_str();
         let body = Problem {
-            r#type: format!("urn:egret:{}", told.code),
+            r#type: format!("urn:egret:{code}"),
             title: status.canonical_reason().unwrap_or("Refused"),
             status: status.as_u16(),
-            code: told.code,
+            code,
             rule: self.rule().map(ToString::to_string),
             id,
             detail: told.detail,
@@ -229,11 +233,10 @@ impl Refusal {
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = status;
 
-        let phrase = format!("{} {id}", told.code);
+        let phrase = format!("{code} {id}");
         let phrase = ReasonPhrase::try_from(phrase).expect("codes and ids are visible ASCII");
         response.extensions_mut().insert(phrase);
-        let proxy_status =
-            format!("egret; error={}; details=\"{}; {id}\"", told.proxy_error, told.code);
+        let proxy_status = format!("egret; error={}; details=\"{code}; {id}\"", told.proxy_error);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, PROBLEM);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -24,10 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     hop,
-    limit::{BUDGET_EXHAUSTED, Budget},
+    limit::Budget,
     live::Cut,
     origin::Release,
     record::{ClosedBy, Draft},
+    refusal::Code,
 };
 
 /// Counts what an exchange moves, remembers when it last did, and pays for it where the rule has a
@@ -382,16 +383,16 @@ impl Download {
     }
 
     /// Says why a frame may not pass; one that may is counted and paid for.
-    fn refuses(&self, length: usize) -> Option<&'static str> {
+    fn refuses(&self, length: usize) -> Option<Code> {
         let meter = self.open.as_ref()?.draft.meter();
         if meter.down() + length as u64 > self.limit {
-            return Some("egress.response_too_large");
+            return Some(Code::ResponseTooLarge);
         }
-        (!meter.pass_frame_down(length)).then_some(BUDGET_EXHAUSTED)
+        (!meter.pass_frame_down(length)).then_some(Code::BudgetExhausted)
     }
 
     /// Ends the exchange with a reset, so that the worker cannot take what it got for the whole.
-    fn cut(&mut self, by: ClosedBy, code: &'static str) {
+    fn cut(&mut self, by: ClosedBy, code: Code) {
         if let Some(Open { mut draft, release: _reset, _hold }) = self.open.take() {
             draft.reason(code);
             draft.cut(by);
@@ -413,7 +414,7 @@ impl Body for Download {
                 Poll::Ready(None)
             }
             Some(Err(_)) => {
-                self.cut(ClosedBy::Upstream, "egress.upstream_reset");
+                self.cut(ClosedBy::Upstream, Code::UpstreamReset);
                 Poll::Ready(Some(Err(DownloadError::Upstream)))
             }
             Some(Ok(mut frame)) => {

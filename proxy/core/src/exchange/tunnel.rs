@@ -17,11 +17,11 @@ use crate::{
     accept::{self, Connection},
     dial::{Connected, dial},
     hello::{ClaimedName, FirstBytes},
-    limit::{BUDGET_EXHAUSTED, TunnelSeat},
+    limit::TunnelSeat,
     live::{Registration, Selected, Standing},
     origin::{Origin, Release},
     record::{ClosedBy, Draft},
-    refusal::Refusal,
+    refusal::{Code, Refusal},
     relay::Bounds,
     socket::Socket,
     tunnel::{self, End},
@@ -240,7 +240,7 @@ async fn relay(passing: Passing) {
         Err(by) => {
             // The one limit that a relay has.
             if by == ClosedBy::Limit {
-                draft.reason(BUDGET_EXHAUSTED);
+                draft.reason(Code::BudgetExhausted);
             }
             draft.cut(by);
         }

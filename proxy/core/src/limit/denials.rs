@@ -9,7 +9,7 @@ use std::{collections::HashMap, num::NonZeroU32, sync::Mutex};
 use ulid::Ulid;
 
 use super::{account::Moment, rate::Rate};
-use crate::sharded::lock;
+use crate::{refusal::Code, sharded::lock};
 
 /// A denial that is not recorded by itself.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) struct DenialSum {
     pub(crate) worker: Option<Box<str>>,
     /// Where, for those who are not told apart.
     pub(crate) listener: Option<Box<str>>,
-    pub(crate) code: &'static str,
+    pub(crate) code: Code,
     pub(crate) id: String,
     pub(crate) count: u64,
 }
@@ -48,7 +48,7 @@ struct Watched {
 struct Source {
     rate: Rate,
     /// By reason, of which there are few.
-    sums: Vec<(&'static str, String, u64)>,
+    sums: Vec<(Code, String, u64)>,
 }
 
 impl Denials {
@@ -61,7 +61,7 @@ impl Denials {
         &self,
         worker: Option<&str>,
         listener: &str,
-        code: &'static str,
+        code: Code,
         now: Moment,
     ) -> Result<(), Over> {
         let mut watched = lock(&self.watched);
@@ -135,7 +135,7 @@ impl Watched {
 
 impl Source {
     /// Adds to the sum of a reason and returns its id; a new sum gets the one that is given.
-    fn sum(&mut self, code: &'static str, more: u64, id: Option<String>) -> String {
+    fn sum(&mut self, code: Code, more: u64, id: Option<String>) -> String {
         if let Some((_, id, count)) = self.sums.iter_mut().find(|(of, _, _)| *of == code) {
             *count += more;
             return id.clone();
@@ -157,7 +157,7 @@ mod tests {
 
     use super::*;
 
-    const CODE: &str = "egress.rate_limited";
+    const CODE: Code = Code::RateLimited;
 
     fn at(seconds: u64) -> Moment {
         Moment { elapsed: Duration::from_secs(seconds), time: Timestamp::UNIX_EPOCH }
@@ -189,9 +189,9 @@ mod tests {
     fn who_is_not_known_is_summed_by_listener_and_reason() {
         let denials = denials(1);
         let count = |listener, code| denials.count(None, listener, code, at(0));
-        assert_eq!(count("x", "egress.identity_required"), Ok(()));
-        assert_eq!(count("y", "egress.identity_required"), Ok(()));
-        for code in ["egress.identity_required", "egress.identity_invalid"] {
+        assert_eq!(count("x", Code::IdentityRequired), Ok(()));
+        assert_eq!(count("y", Code::IdentityRequired), Ok(()));
+        for code in [Code::IdentityRequired, Code::IdentityInvalid] {
             assert!(count("x", code).is_err());
         }
         let codes: Vec<_> = denials.take().into_iter().map(|sum| sum.code).collect();

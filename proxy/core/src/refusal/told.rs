@@ -3,11 +3,11 @@
 use egret_policy::{Reason, TargetError};
 use http::StatusCode;
 
-use super::Refusal;
+use super::{Code, Refusal};
 use crate::{
     gate::FaultKind,
     identify::IdentityError,
-    limit::{BUDGET_EXHAUSTED, LimitError, RATE_LIMITED, Reached},
+    limit::{LimitError, Reached},
     relay::UploadError,
     resolve::ResolveError,
 };
@@ -15,7 +15,7 @@ use crate::{
 /// How a refusal is told: one row of the table in the documentation.
 pub(super) struct Told {
     pub(super) status: StatusCode,
-    pub(super) code: &'static str,
+    pub(super) code: Code,
     pub(super) proxy_error: &'static str,
     pub(super) detail: &'static str,
 }
@@ -28,7 +28,7 @@ impl Refusal {
                 FaultKind::TargetMalformed => TARGET_MALFORMED,
                 FaultKind::TooLarge => (
                     431,
-                    "egress.head_too_large",
+                    Code::HeadTooLarge,
                     "http_request_error",
                     "The request head is larger than this proxy takes.",
                 ),
@@ -36,13 +36,13 @@ impl Refusal {
             },
             Self::OriginForm => (
                 400,
-                "egress.request_malformed",
+                Code::RequestMalformed,
                 "http_request_error",
                 "This is a forward proxy: send the whole URL, or CONNECT host:port.",
             ),
             Self::ConnectInTunnel => (
                 400,
-                "egress.request_malformed",
+                Code::RequestMalformed,
                 "http_request_error",
                 "This is a tunnel already: CONNECT has no place in it.",
             ),
@@ -51,7 +51,7 @@ impl Refusal {
                 TargetError::Scheme => SCHEME,
                 TargetError::MethodRefused => (
                     403,
-                    Reason::MethodNotAllowed.code(),
+                    Code::MethodNotAllowed,
                     "http_request_denied",
                     "This method echoes requests and is never forwarded.",
                 ),
@@ -61,7 +61,7 @@ impl Refusal {
                 UploadError::Malformed => MALFORMED,
                 UploadError::TooLarge => (
                     413,
-                    "egress.request_too_large",
+                    Code::RequestTooLarge,
                     "http_request_error",
                     "The request body is larger than the rule allows.",
                 ),
@@ -71,19 +71,19 @@ impl Refusal {
             Self::HostMismatch => HOST_MISMATCH,
             Self::Identity(IdentityError::Required) => (
                 407,
-                "egress.identity_required",
+                Code::IdentityRequired,
                 "http_request_denied",
                 "Say who is asking; with a token, the user is the worker's id, the password its token.",
             ),
             Self::Identity(IdentityError::Invalid) => (
                 407,
-                "egress.identity_invalid",
+                Code::IdentityInvalid,
                 "http_request_denied",
                 "The proofs that were shown are not those of one worker.",
             ),
             Self::Revoked => (
                 403,
-                "egress.worker_revoked",
+                Code::WorkerRevoked,
                 "http_request_denied",
                 "This worker's rights have ended.",
             ),
@@ -93,13 +93,13 @@ impl Refusal {
             Self::Limited(LimitError::Reached { limit, .. }) => match limit {
                 Reached::Requests(_) => (
                     429,
-                    RATE_LIMITED,
+                    Code::RateLimited,
                     "http_request_denied",
                     "The rule allows no more requests for now.",
                 ),
                 Reached::Tunnels => (
                     429,
-                    RATE_LIMITED,
+                    Code::RateLimited,
                     "http_request_denied",
                     "The rule allows no more tunnels at once.",
                 ),
@@ -107,22 +107,19 @@ impl Refusal {
             },
             Self::DenialsSummed(_) => (
                 429,
-                RATE_LIMITED,
+                Code::RateLimited,
                 "http_request_denied",
                 "Denied, and so often lately that the reason is no longer told.",
             ),
             Self::Limited(LimitError::NoAccount) => (
                 503,
-                "egress.overloaded",
+                Code::Overloaded,
                 "connection_limit_reached",
                 "The proxy counts for as many workers and rules as it may.",
             ),
-            Self::Resolve(ResolveError::Timeout) => (
-                504,
-                "egress.dns_timeout",
-                "dns_timeout",
-                "The name servers did not answer in time.",
-            ),
+            Self::Resolve(ResolveError::Timeout) => {
+                (504, Code::DnsTimeout, "dns_timeout", "The name servers did not answer in time.")
+            }
             Self::Resolve(
                 ResolveError::NoSuchName
                 | ResolveError::NoAddress
@@ -130,67 +127,67 @@ impl Refusal {
                 | ResolveError::Crowded
                 | ResolveError::CrowdedBy(_)
                 | ResolveError::Answer(_),
-            ) => (502, "egress.dns_failed", "dns_error", "The name could not be resolved."),
+            ) => (502, Code::DnsFailed, "dns_error", "The name could not be resolved."),
             Self::UpstreamRefused => (
                 502,
-                "egress.upstream_refused",
+                Code::UpstreamRefused,
                 "connection_refused",
                 "The origin refused the connection or cannot be reached.",
             ),
             Self::UpstreamTimeout => (
                 504,
-                "egress.upstream_timeout",
+                Code::UpstreamTimeout,
                 "connection_timeout",
                 "The origin did not answer in time.",
             ),
             Self::UpstreamReset => (
                 502,
-                "egress.upstream_reset",
+                Code::UpstreamReset,
                 "connection_terminated",
                 "The origin closed the connection before it had answered.",
             ),
             Self::UpstreamProtocol => (
                 502,
-                "egress.upstream_protocol_error",
+                Code::UpstreamProtocolError,
                 "http_protocol_error",
                 "The origin's answer is not sound HTTP and was not passed on.",
             ),
             Self::ResponseTooLarge => (
                 502,
-                "egress.response_too_large",
+                Code::ResponseTooLarge,
                 "http_response_body_size",
                 "The answer is larger than the rule allows.",
             ),
             Self::LoopDetected => (
                 502,
-                "egress.loop_detected",
+                Code::LoopDetected,
                 "proxy_loop_detected",
                 "This request has come through egret before.",
             ),
             Self::Credential(_) => (
                 503,
-                "egress.credential_unavailable",
+                Code::CredentialUnavailable,
                 "proxy_internal_error",
                 "A credential that the rule requires cannot be had.",
             ),
             Self::Overloaded => (
                 503,
-                "egress.overloaded",
+                Code::Overloaded,
                 "connection_limit_reached",
                 "The proxy has as many connections as it may.",
             ),
             Self::Draining => {
-                (503, "egress.draining", "connection_limit_reached", "The proxy is shutting down.")
+                (503, Code::Draining, "connection_limit_reached", "The proxy is shutting down.")
             }
             Self::Audit(_) => (
                 503,
-                "egress.audit_unavailable",
+                Code::AuditUnavailable,
                 "proxy_internal_error",
                 "The exchange cannot be recorded, so it does not take place.",
             ),
             Self::Internal => (
                 500,
-                "egress.internal",
+                Code::Internal,
                 "proxy_internal_error",
                 "The proxy failed; the record has the id.",
             ),
@@ -200,41 +197,41 @@ impl Refusal {
     }
 }
 
-type Row = (u16, &'static str, &'static str, &'static str);
+type Row = (u16, Code, &'static str, &'static str);
 
 const MALFORMED: Row = (
     400,
-    "egress.request_malformed",
+    Code::RequestMalformed,
     "http_request_error",
     "The request is not sound HTTP/1.1 (RFC 9112).",
 );
 const TARGET_MALFORMED: Row = (
     400,
-    Reason::TargetMalformed.code(),
+    Code::TargetMalformed,
     "http_request_error",
     "The target is not in a form that can be read in only one way.",
 );
 const SCHEME: Row = (
     403,
-    Reason::SchemeNotAllowed.code(),
+    Code::SchemeNotAllowed,
     "http_request_denied",
     "No rule allows this scheme here; https goes through CONNECT.",
 );
 const HOST_MISMATCH: Row = (
     421,
-    Reason::HostMismatch.code(),
+    Code::HostMismatch,
     "http_request_denied",
     "The Host field names another authority than the target.",
 );
 const BUDGET: Row = (
     429,
-    BUDGET_EXHAUSTED,
+    Code::BudgetExhausted,
     "http_request_denied",
     "The bytes that the rule allows in a day are used up.",
 );
 const TIMEOUT: Row = (
     408,
-    "egress.request_timeout",
+    Code::RequestTimeout,
     "http_request_error",
     "The rest of the request did not arrive in time.",
 );
@@ -278,5 +275,5 @@ fn denied(reason: Reason) -> Row {
         // A denial never carries it; refusing is the safe reading of one that does.
         Reason::Allowed => (403, "http_request_denied", "No rule allows this."),
     };
-    (status, reason.code(), error, detail)
+    (status, reason.into(), error, detail)
 }
