@@ -37,6 +37,11 @@ impl Client {
         Self { proxy, own }
     }
 
+    /// Returns where the proxy listens.
+    pub fn address(&self) -> SocketAddr {
+        self.proxy
+    }
+
     /// Opens a connection to the proxy.
     pub fn connect(&self) -> io::Result<Channel> {
         let stream = TcpStream::connect_timeout(&self.proxy, Duration::from_secs(3))?;

@@ -2,8 +2,10 @@
 //!
 //! [`namespace`] gives the test a network in which every address is its own; [`dns`], [`origin`] and
 //! [`packets`] are what lives there and what watches; [`client`] speaks to the proxy, [`proxy`] starts
-//! it; [`crowd`] is many clients at once, [`meter`] a few that are well-behaved and timed. Threads block and nothing is asynchronous: a test reads from top to bottom. No code of egret's
-//! own is used, so that the judge and the judged cannot share a mistake.
+//! it; [`crowd`] is many clients at once, [`meter`] a few that are well-behaved and timed, [`workers`]
+//! a few that note what became of each request. Threads block and nothing is asynchronous: a test
+//! reads from top to bottom. No code of egret's own is used, so that the judge and the judged cannot
+//! share a mistake.
 
 pub mod client;
 pub mod crowd;
@@ -16,6 +18,7 @@ pub mod origin;
 pub mod packets;
 pub mod pki;
 pub mod proxy;
+pub mod workers;
 
 /// A public address that belongs to nobody in a test: a canary, dialled by mistake only.
 pub const EVIL: &str = "203.0.114.66";

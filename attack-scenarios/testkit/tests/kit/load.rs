@@ -13,8 +13,9 @@ use egret_testkit::{
     client::Client,
     crowd::Crowd,
     meter::{Connections, Meter, Pattern},
-    origin::{BlackHole, Plan, Service, Toxic},
+    origin::{Answer, BlackHole, Plan, Service, Step, Toxic},
     packets::Own,
+    workers::{Ask, Outcome, Pace, Workers},
 };
 
 use crate::{Claim, World, fixtures::WAIT};
@@ -27,6 +28,7 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("an_origin_that_forgets_keeps_nothing", forgets),
     ("a_crowd_notes_who_was_ended_and_how", crowd),
     ("a_meter_counts_what_was_answered_otherwise_as_failed", meter),
+    ("workers_tell_what_became_of_each_request", workers),
 ];
 
 const HERE: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
@@ -143,4 +145,32 @@ fn meter(_: &World) {
     assert!(good.failures.is_empty() && good.times.len() > 5, "{good:?}");
     let other = played(&[403]);
     assert!(other.times.is_empty() && !other.failures.is_empty(), "{other:?}");
+}
+
+fn workers(world: &World) {
+    let answer = Answer::with(|request| match request.target() {
+        b"/1" => vec![Step::Reset],
+        b"/2" => vec![
+            Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok".to_vec()),
+            Step::Close,
+        ],
+        _ => vec![Step::Send(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n".to_vec())],
+    });
+    world.origin.reset(Plan::good(&world.pki).unwrap().answering(answer));
+    let ask = |number| Ask::Request(format!("GET /{number} HTTP/1.1\r\nHost: x\r\n\r\n").into());
+    let pace = Pace { workers: 2, rate: 100, connections: Connections::Kept };
+    let running = Workers::start(&Client::new(http(HERE), Own::default()), pace, 1, ask);
+    assert!(running.wait_for(6, WAIT));
+    let mut asked = running.finish();
+    asked.sort_by_key(|one| one.number);
+    let numbers: Vec<u64> = asked.iter().map(|one| one.number).collect();
+    assert_eq!(numbers[..6], [1, 2, 3, 4, 5, 6]);
+    assert!(matches!(asked[0].outcome, Outcome::Broken(0)), "{asked:?}");
+    assert!(matches!(asked[1].outcome, Outcome::Broken(40)), "{asked:?}");
+    assert!(asked[2..].iter().all(|one| one.status() == 403 && !one.is_served()), "{asked:?}");
+    assert!(!asked[2].reused && asked[4].reused, "{asked:?}");
+    let nobody = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
+    let running = Workers::start(&Client::new(nobody, Own::default()), pace, 1, ask);
+    assert!(running.wait_for(1, WAIT));
+    assert!(matches!(running.finish()[0].outcome, Outcome::NotConnected));
 }
