@@ -125,11 +125,10 @@ impl Folder {
         terminal
     }
 
-    /// How many policies have been taken or refused.
+    /// How many policies have been taken or refused, by the records of whoever serves here.
     fn policies(&self) -> usize {
-        let records = self.home.join(".local/state/egret/audit");
-        let segments = fs::read_dir(records).unwrap().map(|entry| entry.unwrap().path());
-        let texts = segments.map(|path| fs::read_to_string(path).unwrap());
+        let Ok(segments) = fs::read_dir(self.home.join("state/audit")) else { return 0 };
+        let texts = segments.map(|segment| fs::read_to_string(segment.unwrap().path()).unwrap());
         texts.map(|text| text.matches(r#""event":"policy""#).count()).sum()
     }
 }
@@ -200,21 +199,24 @@ fn first_and_second_start(folder: &Folder) {
     fs::remove_dir_all(folder.home.join(".local")).unwrap();
 }
 
-/// The blocks are one story, told from the first `egret serve` on: what a newcomer types.
+/// The blocks are one story: what a newcomer types, from the first `egret init` on.
 fn commands_print_what_is_shown(folder: &Folder) {
     let page = page();
     let update = std::env::var_os(UPDATE).is_some_and(|value| value == "1");
-    let consoles = in_language("console");
-    let (first, others) = consoles.split_first().unwrap();
-    let terminal = folder.serve();
+    let mut serving: Option<(Terminal, Block)> = None;
     let mut edits: Vec<(Range<usize>, String)> = Vec::new();
     let mut stale = Vec::new();
-    for block in others {
+    for block in in_language("console") {
+        let commands = block.commands();
+        if commands[0].command == "egret serve" {
+            serving = Some((folder.serve(), block));
+            continue;
+        }
         let (mut text, mut coloured) = (String::new(), String::new());
-        for shown in block.commands() {
+        for shown in commands {
             let policies = folder.policies();
             let printed = folder.run(&shown.command, block.picture.is_some());
-            if shown.command.contains("policy.toml <<") {
+            if serving.is_some() && shown.command.contains("policy.toml <<") {
                 // It takes effect by itself, in a moment.
                 let deadline = Instant::now() + Duration::from_secs(20);
                 while folder.policies() == policies {
@@ -243,15 +245,15 @@ fn commands_print_what_is_shown(folder: &Folder) {
             }
         }
     }
+    let (terminal, block) = serving.expect("the story starts egret");
     let said = terminal.end().replace(&folder.home.display().to_string(), "~");
-    let said: Vec<_> = said.lines().map(shape).collect();
-    for shown in first.text.lines().filter(|line| *line != "$ egret serve") {
-        if !said.contains(&shape(shown)) {
-            stale.push(format!("`egret serve` does not say {shown:?}, but:\n{}", said.concat()));
-        }
+    let lines: Vec<_> = said.lines().map(shape).collect();
+    for shown in block.text.lines().skip(1).filter(|line| !lines.contains(&shape(line))) {
+        stale.push(format!("`egret serve` does not say {shown:?}, but:\n{said}"));
     }
     if update {
         let mut page = page;
+        edits.sort_by_key(|(at, _)| at.start);
         for (at, text) in edits.into_iter().rev() {
             page.replace_range(at, &text);
         }
