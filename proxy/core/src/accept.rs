@@ -30,6 +30,7 @@ use crate::{
     limit::Over,
     listen::{Acceptor, Peer},
     live::{Cut, Registration, Seat, Standing},
+    metrics::{OpenConnection, label::Accepted},
     proxy::Shared,
     record::{ClosedBy, Draft},
     refusal::{Code, Refusal},
@@ -76,6 +77,7 @@ pub(crate) struct Connection {
 enum Place {
     Slot {
         _slot: OwnedSemaphorePermit,
+        _open: OpenConnection,
     },
     Refused {
         _slot: OwnedSemaphorePermit,
@@ -149,6 +151,7 @@ pub(crate) async fn accept(socket: Acceptor, listener: Arc<Listener>, shared: Ar
         match accepted {
             Ok((stream, peer)) => take_in(stream, peer, &listener, &shared),
             Err(error) if is_exhaustion(&error) => {
+                shared.metrics.accepted.of(Accepted::Failed).add(1);
                 tracing::warn!(%error, "no connection can be accepted for the moment");
                 // What only waits for a next request is the first to go.
                 shared.pool.clear();
@@ -162,10 +165,16 @@ pub(crate) async fn accept(socket: Acceptor, listener: Arc<Listener>, shared: Ar
 
 fn take_in(stream: Stream, peer: Peer, listener: &Arc<Listener>, shared: &Arc<Shared>) {
     let place = match shared.slots.clone().try_acquire_owned() {
-        Ok(slot) => Place::Slot { _slot: slot },
+        Ok(slot) => {
+            shared.metrics.accepted.of(Accepted::Served).add(1);
+            Place::Slot { _slot: slot, _open: shared.metrics.connection() }
+        }
         Err(_) => match shared.overflow.clone().try_acquire_owned() {
-            Ok(slot) => Place::Refused { _slot: slot },
-            Err(_) => return,
+            Ok(slot) => {
+                shared.metrics.accepted.of(Accepted::Refused).add(1);
+                Place::Refused { _slot: slot }
+            }
+            Err(_) => return shared.metrics.accepted.of(Accepted::Dropped).add(1),
         },
     };
     let cut = Cut::default();

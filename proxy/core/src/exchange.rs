@@ -13,7 +13,7 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use egret_policy::{Ask, Grant, Method, Permit};
+use egret_policy::{Ask, Grant, Method, Permit, Pinned};
 use http::{
     HeaderValue, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, EXPECT},
@@ -35,6 +35,7 @@ use crate::{
     hop,
     inject::inject,
     live::{Asked, Registration, Standing},
+    metrics::label::{Dialled, Judged},
     origin::{Key, Origin, Release},
     parse::Head,
     record::{ClosedBy, Draft},
@@ -59,6 +60,7 @@ pub(crate) async fn exchange(
     let shared = &connection.shared;
     let opened = Draft::open(
         &shared.recorder,
+        &shared.metrics,
         &shared.clock,
         &connection.cut,
         &connection.listener.name,
@@ -70,6 +72,7 @@ pub(crate) async fn exchange(
             // Nothing can be written, so there is no id that would find anything.
             connection.facts.refused();
             let refusal = Refusal::Audit(error);
+            shared.metrics.requests.of(Judged::Deny).of(refusal.code()).add(1);
             refusal.log(UNRECORDED);
             return refusal.response(UNRECORDED, Challenge::None).map(Either::Left);
         }
@@ -141,11 +144,13 @@ async fn refuse(
     fact: &HeadFact,
     refusal: Refusal,
 ) -> Response<Outgoing> {
+    let shared = &connection.shared;
     connection.facts.refused();
     let challenge = connection.listener.identification.challenge();
     let mut response = match connection.may_record(&draft, &refusal) {
         Ok(()) => {
             refusal.log(draft.id());
+            shared.metrics.refused(&refusal);
             draft.deny(refusal.code(), refusal.rule()).await;
             let response = refusal.response(draft.id(), challenge);
             draft.status(response.status().as_u16());
@@ -155,8 +160,8 @@ async fn refuse(
         Err(over) => {
             // Who is not known is told what it lacks, as ever; a worker, that it is to slow down.
             let known = draft.worker_id().is_some();
-            draft.discard();
             let refusal = if known { Refusal::DenialsSummed(over.wait) } else { refusal };
+            draft.discard(refusal.code());
             refusal.response(&over.id, challenge)
         }
     };
@@ -390,12 +395,13 @@ async fn reach(
     let key = Key::new(&asked.worker.id, &asked.target);
     let waiting = (reuse == Reuse::Kept).then(|| shared.pool.take(&key, pinned.addresses()));
     if let Some(origin) = waiting.flatten() {
+        shared.metrics.reused.add(1);
         draft.allow(verdict, rule.as_ref()).await?;
         let grant = pinned.reached(origin.peer())?;
         draft.pinned(origin.peer());
         return Ok(Reached { origin, grant, key, kept: true });
     }
-    let dialling = dial(pinned, shared.limits.connect_timeout, &connection.cut);
+    let dialling = timed_dial(pinned, connection);
     let (recorded, connected) = tokio::join!(draft.allow(verdict, rule.as_ref()), dialling);
     recorded?;
     let Connected { socket, grant, took } = connected.inspect_err(|error| {
@@ -408,6 +414,19 @@ async fn reach(
     let origin = Origin::speak(socket, grant.peer(), &shared.tasks).await;
     let origin = origin.map_err(|_| Refusal::UpstreamReset)?;
     Ok(Reached { origin, grant, key, kept: false })
+}
+
+/// Stage 7 for whatever was pinned, timed.
+async fn timed_dial<G>(
+    pinned: Pinned<G>,
+    connection: &Connection,
+) -> Result<Connected<G>, DialError> {
+    let shared = &connection.shared;
+    let began = Instant::now();
+    let dialled = dial(pinned, shared.limits.connect_timeout, &connection.cut).await;
+    let result = dialled.as_ref().map_or_else(Dialled::from, |_| Dialled::Connected);
+    shared.metrics.connect.of(result).observe(began.elapsed());
+    dialled
 }
 
 /// A request that was decided, with the grant for the connection it may leave over.

@@ -20,6 +20,7 @@ mod inject;
 mod limit;
 mod listen;
 mod live;
+mod metrics;
 mod origin;
 mod own;
 mod parse;
@@ -40,6 +41,7 @@ pub use self::{
     limit::{BudgetStore, Day, Used},
     listen::{Inherited, ListenError},
     live::Selector,
+    metrics::Metrics,
     proxy::{BindError, Budgets, Handle, Ports, Proxy},
     record::{ClosedBy, Flush, RecordError, Recorder},
     resolve::{ResolverError, SystemError},

@@ -12,12 +12,14 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use egret_policy::{Authority, CredentialId, RuleId, Target, Timestamp, Worker, WorkerId};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
+    metrics::Metrics,
     record::ClosedBy,
     sharded::{Sharded, lock},
 };
@@ -30,6 +32,7 @@ pub(crate) struct Live {
     next: AtomicU64,
     /// Connections by worker, for `connections_per_worker`.
     by_worker: Sharded<WorkerId, Arc<AtomicUsize>>,
+    metrics: Arc<Metrics>,
 }
 
 /// What an entry may do now, so that a new policy can decide it again. The peer is there once it
@@ -90,11 +93,12 @@ pub enum Selector {
 }
 
 impl Live {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             next: AtomicU64::new(0),
             by_worker: Sharded::new(),
+            metrics,
         })
     }
 
@@ -146,12 +150,17 @@ impl Live {
     }
 
     fn cut_where(&self, by: ClosedBy, chosen: impl Fn(&Entry) -> bool) -> usize {
+        let began = Instant::now();
         let mut cut = 0;
         for shard in &self.shards {
             for entry in lock(shard).values().filter(|entry| chosen(entry)) {
                 entry.cut.now(by);
                 cut += 1;
             }
+        }
+        if cut > 0 {
+            self.metrics.cut.of(by).add(cut as u64);
+            self.metrics.cutting.observe(began.elapsed());
         }
         cut
     }
@@ -277,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_cut_reaches_the_worker_named_and_nobody_else() {
-        let live = Live::new();
+        let live = Live::new(Arc::default());
         let (first, second) = (Cut::default(), Cut::default());
         let (a, b) = (live.enter(&first), live.enter(&second));
         a.identify(&worker("a"));
@@ -299,7 +308,7 @@ mod tests {
 
     #[test]
     fn what_has_expired_is_cut_and_what_has_not_is_not() {
-        let live = Live::new();
+        let live = Live::new(Arc::default());
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
         let cuts = [Cut::default(), Cut::default(), Cut::default()];
         let entries = [live.enter(&cuts[0]), live.enter(&cuts[1]), live.enter(&cuts[2])];
@@ -313,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_dropped_registration_leaves_nothing_behind() {
-        let live = Live::new();
+        let live = Live::new(Arc::default());
         let registration = live.enter(&Cut::default());
         registration.identify(&worker("a"));
         assert_eq!(live.len(), 1);
@@ -324,7 +333,7 @@ mod tests {
 
     #[test]
     fn seats_are_limited_by_worker_and_given_back() {
-        let live = Live::new();
+        let live = Live::new(Arc::default());
         let seat = live.seat(&worker("a"), 1).unwrap();
         assert!(live.seat(&worker("a"), 1).is_none());
         assert!(live.seat(&worker("b"), 1).is_some());

@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     accept::until_cut,
     live::Cut,
+    metrics::Metrics,
     record::ClosedBy,
     relay::{Upload, UploadState},
     sharded::Sharded,
@@ -164,6 +165,7 @@ pub(crate) struct Pool {
     waiting: Sharded<Key, Vec<Kept>>,
     count: AtomicUsize,
     closed: AtomicBool,
+    metrics: Arc<Metrics>,
 }
 
 struct Kept {
@@ -172,11 +174,12 @@ struct Kept {
 }
 
 impl Pool {
-    pub(crate) fn new() -> Arc<Self> {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             waiting: Sharded::new(),
             count: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            metrics,
         })
     }
 
@@ -191,6 +194,7 @@ impl Pool {
         };
         let taken = waiting.remove(waiting.iter().rposition(fits)?);
         self.count.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.kept.add(-1);
         Some(taken.origin)
     }
 
@@ -205,6 +209,7 @@ impl Pool {
             return origin.end();
         }
         self.count.fetch_add(1, Ordering::Relaxed);
+        self.metrics.kept.add(1);
         shard.entry(key).or_default().push(Kept { origin, since: Instant::now() });
     }
 
@@ -245,6 +250,7 @@ impl Pool {
             });
         }
         self.count.fetch_sub(removed.len(), Ordering::Relaxed);
+        self.metrics.kept.add(-(removed.len() as i64));
         removed
     }
 }

@@ -9,7 +9,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use egret_policy::{Answers, Ask, Denial, Method, Policy, Revision, Sni, TlsClaim, TunnelAsk, WorkerId};
+use egret_policy::{
+    Answers, Ask, Denial, Method, Policy, Revision, Sni, TlsClaim, TunnelAsk, WorkerId,
+};
 use egret_vault_bridge::Bridge;
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,6 +23,7 @@ use crate::{
     limit::{self, Accounts, BudgetStore, Denials, Moment, Used},
     listen::{Acceptor, Bound, Inherited, ListenError, listen},
     live::{Asked, Live, Selected, Selector, Standing},
+    metrics::Metrics,
     origin::Pool,
     own::Own,
     record::{ClosedBy, Recorder},
@@ -47,6 +50,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Where day budgets are kept.
     pub budgets: Budgets,
+    /// Where it is counted what happens.
+    pub metrics: Arc<Metrics>,
 }
 
 /// What was used of day budgets before the start, and where it is kept from here on.
@@ -64,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) recorder: Recorder,
     pub(crate) bridge: Arc<dyn Bridge>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) resolver: Resolver,
     pub(crate) own: Arc<Own>,
     pub(crate) live: Arc<Live>,
@@ -159,7 +165,7 @@ impl Proxy {
             bound.push((acceptor, Arc::new(listener)));
             addresses.push(address);
         }
-        let resolver = Resolver::new(&settings.dns)?;
+        let resolver = Resolver::new(&settings.dns, ports.metrics.clone())?;
         let listening = addresses.iter().filter_map(ListenAddress::tcp).collect();
         let own = Own::new(listening, resolver.servers()).map_err(BindError::Interfaces)?;
         let policy = Arc::new(ArcSwap::new(policy));
@@ -170,10 +176,11 @@ impl Proxy {
             recorder: ports.recorder,
             bridge: ports.bridge,
             clock: ports.clock,
+            metrics: ports.metrics.clone(),
             resolver,
             own,
-            live: Live::new(),
-            pool: Pool::new(),
+            live: Live::new(ports.metrics.clone()),
+            pool: Pool::new(ports.metrics.clone()),
             limits: settings.limits,
             accounts,
             denials: Denials::new(settings.limits.denials_per_minute),

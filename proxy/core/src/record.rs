@@ -20,34 +20,46 @@ use ulid::Ulid;
 
 use self::writer::Message;
 pub use self::writer::{Flush, RecordError, Recorder};
-use crate::{clock::Clock, limit::DenialSum, live::Cut, refusal::Code, relay::Meter};
+use crate::{
+    clock::Clock,
+    limit::DenialSum,
+    live::Cut,
+    metrics::{
+        Metrics,
+        label::{Judged, Label, Limit, label},
+    },
+    refusal::Code,
+    relay::Meter,
+};
 
 mod writer;
 
-/// Who or what ended an exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClosedBy {
-    /// The worker's side ended first.
-    Client,
-    /// The origin's side ended first.
-    Upstream,
-    /// Nothing moved for the rule's `idle_timeout`.
-    Idle,
-    /// The rule's `max_duration` was up.
-    Duration,
-    /// A size limit was passed.
-    Limit,
-    /// The policy in force does not allow it, or no longer.
-    Policy,
-    /// The worker's rights were taken away.
-    Revoked,
-    /// The worker was quarantined.
-    Quarantine,
-    /// The proxy shut down.
-    Drain,
-    /// A fault on either side, or in the proxy.
-    Error,
+label! {
+    /// Who or what ended an exchange.
+    #[derive(Serialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum ClosedBy as "closed_by" {
+        /// The worker's side ended first.
+        Client = "client",
+        /// The origin's side ended first.
+        Upstream = "upstream",
+        /// Nothing moved for the rule's `idle_timeout`.
+        Idle = "idle",
+        /// The rule's `max_duration` was up.
+        Duration = "duration",
+        /// A size limit was passed.
+        Limit = "limit",
+        /// The policy in force does not allow it, or no longer.
+        Policy = "policy",
+        /// The worker's rights were taken away.
+        Revoked = "revoked",
+        /// The worker was quarantined.
+        Quarantine = "quarantine",
+        /// The proxy shut down.
+        Drain = "drain",
+        /// A fault on either side, or in the proxy.
+        Error = "error",
+    }
 }
 
 /// One line of the record. The field names are public interface; an absent fact is an absent field.
@@ -150,6 +162,7 @@ impl Draft {
     /// Opens the record of an exchange; refuses when the recorder has no room within its bound.
     pub(crate) async fn open(
         recorder: &Recorder,
+        metrics: &Arc<Metrics>,
         clock: &Arc<dyn Clock>,
         cut: &Cut,
         listener: &str,
@@ -162,6 +175,7 @@ impl Draft {
             client: client.map(|address| address.to_string()),
             ..Line::default()
         });
+        metrics.exchanges.add(1);
         Ok(Self {
             line,
             clock: clock.clone(),
@@ -170,7 +184,7 @@ impl Draft {
             completion: Some(completion),
             permitted: None,
             opened: Instant::now(),
-            meter: Arc::default(),
+            meter: Arc::new(Meter::new(metrics.clone())),
         })
     }
 
@@ -190,13 +204,19 @@ impl Draft {
     }
 
     /// Writes nothing of an exchange that was not decided: another record counts it.
-    pub(crate) fn discard(mut self) {
+    pub(crate) fn discard(mut self, told: Code) {
+        self.metrics().requests.of(Judged::Deny).of(told).add(1);
+        self.metrics().limited.of(Limit::Denials).add(1);
         (self.decision, self.completion) = (None, None);
     }
 
     /// Returns the counter of what this exchange moves.
     pub(crate) fn meter(&self) -> &Arc<Meter> {
         &self.meter
+    }
+
+    fn metrics(&self) -> &Metrics {
+        self.meter.metrics()
     }
 
     pub(crate) fn worker(&mut self, worker: &Worker) {
@@ -230,7 +250,9 @@ impl Draft {
 
     pub(crate) fn policy(&mut self, revision: Revision, began: Instant) {
         self.line.policy = Some(revision.to_string());
-        self.line.decide_us = Some(micros(began));
+        let took = began.elapsed();
+        self.metrics().decide.observe(took);
+        self.line.decide_us = Some(micros(took));
     }
 
     /// Notes what the policy said, for an exchange that ends before it can be written.
@@ -241,7 +263,7 @@ impl Draft {
 
     pub(crate) fn resolved(&mut self, addresses: &[IpAddr], began: Instant) {
         self.line.addresses = Some(addresses.to_vec());
-        self.line.dns_us = Some(micros(began));
+        self.line.dns_us = Some(micros(began.elapsed()));
     }
 
     /// Notes the connection that a request goes over.
@@ -252,7 +274,7 @@ impl Draft {
     /// Notes a connection that was made for this exchange, and how long that took.
     pub(crate) fn connected(&mut self, peer: SocketAddr, took: Duration) {
         self.pinned(peer);
-        self.line.connect_us = Some(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.line.connect_us = Some(micros(took));
     }
 
     /// Writes the decision that lets the exchange go on, and returns when the kernel has it.
@@ -262,28 +284,27 @@ impl Draft {
         rule: Option<&RuleId>,
     ) -> Result<(), RecordError> {
         self.line.rule = rule.map(ToString::to_string);
-        let (verdict, reason) = told(verdict);
-        self.decide(verdict, reason).await
+        let (judged, reason) = told(verdict);
+        self.decide(judged, reason).await
     }
 
     /// Writes why the exchange ends here: the decision, unless an earlier one allowed it.
     pub(crate) async fn deny(&mut self, code: Code, rule: Option<&RuleId>) {
-        if self.decision.is_none() {
-            self.line.reason = Some(code.as_str());
-            return;
+        if self.is_decided() {
+            return self.reason(code);
         }
         if let Some(rule) = rule {
             self.line.rule = Some(rule.to_string());
         }
         // The refusal stands whether or not it could be written: nothing is let through by it.
-        if let Err(error) = self.decide("deny", code).await {
+        if let Err(error) = self.decide(Judged::Deny, code).await {
             tracing::error!(%error, code = code.as_str(), "a refusal could not be recorded");
         }
     }
 
-    async fn decide(&mut self, verdict: &'static str, reason: Code) -> Result<(), RecordError> {
+    async fn decide(&mut self, judged: Judged, reason: Code) -> Result<(), RecordError> {
         let Some(room) = self.decision.take() else { return Ok(()) };
-        let written = writer::write(room, self.decision(verdict, reason)).await;
+        let written = writer::write(room, self.decision(judged, reason)).await;
         if written.is_err() {
             // What could not be decided on record was refused; its end is not kept for later.
             self.completion = None;
@@ -291,8 +312,9 @@ impl Draft {
         written
     }
 
-    fn decision(&mut self, verdict: &'static str, reason: Code) -> Box<Line> {
-        self.line.verdict = Some(verdict);
+    fn decision(&mut self, judged: Judged, reason: Code) -> Box<Line> {
+        self.metrics().requests.of(judged).of(reason).add(1);
+        self.line.verdict = Some(judged.word());
         self.line.reason = Some(reason.as_str());
         self.line.event = "decision";
         self.line.time = time(&*self.clock);
@@ -306,6 +328,7 @@ impl Draft {
 
     /// Notes a reason that came up after the decision.
     pub(crate) fn reason(&mut self, code: Code) {
+        self.metrics().failed.of(code).add(1);
         self.line.reason = Some(code.as_str());
     }
 
@@ -323,17 +346,27 @@ impl Draft {
     fn finish(&mut self, by: ClosedBy) {
         let Some(room) = self.completion.take() else { return };
         if let (Some(verdict), Some(room)) = (self.permitted, self.decision.take()) {
-            let (verdict, reason) = told(verdict);
-            room.send(Message::unanswered(self.decision(verdict, reason)));
+            let (judged, reason) = told(verdict);
+            room.send(Message::unanswered(self.decision(judged, reason)));
         }
         let mut line = std::mem::take(&mut self.line);
         line.event = "completion";
         line.time = time(&*self.clock);
         line.bytes_up = Some(self.meter.up());
         line.bytes_down = Some(self.meter.down());
-        line.total_ms = Some(u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let took = self.opened.elapsed();
+        line.total_ms = Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         // A cut explains whatever error it caused on the way.
-        line.closed_by = Some(self.cut.by().unwrap_or(by));
+        let by = self.cut.by().unwrap_or(by);
+        line.closed_by = Some(by);
+        self.metrics().closed.of(by).add(1);
+        let connect = line.method.as_deref() == Some("CONNECT");
+        match line.status {
+            // Tunnels, which are timed by themselves.
+            Some(101) => {}
+            Some(200) if connect => {}
+            Some(_) | None => self.metrics().request.observe(took),
+        }
         room.send(Message::unanswered(line));
     }
 }
@@ -342,18 +375,19 @@ impl Drop for Draft {
     /// Reached only when the exchange was abandoned: the client left, or the connection was cut.
     fn drop(&mut self) {
         self.finish(ClosedBy::Client);
+        self.metrics().exchanges.add(-1);
     }
 }
 
-fn told(verdict: Verdict) -> (&'static str, Code) {
+fn told(verdict: Verdict) -> (Judged, Code) {
     match verdict {
-        Verdict::Allow => ("allow", Code::Allowed),
-        Verdict::WouldDeny(reason) => ("would_deny", reason.into()),
+        Verdict::Allow => (Judged::Allow, Code::Allowed),
+        Verdict::WouldDeny(reason) => (Judged::WouldDeny, reason.into()),
     }
 }
 
-fn micros(began: Instant) -> u64 {
-    u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX)
+fn micros(took: Duration) -> u64 {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// RFC 3339 with microseconds, in UTC.

@@ -22,6 +22,7 @@ use crate::{
     identify::IdentityError,
     inject::InjectError,
     limit::{LimitError, Reached},
+    metrics::label::Limit,
     record::{ClosedBy, RecordError},
     relay::UploadError,
     resolve::ResolveError,
@@ -177,6 +178,21 @@ impl Refusal {
             | Self::Audit(_)
             | Self::Internal => false,
         }
+    }
+
+    /// Returns the limit that refused, where one did.
+    pub(crate) fn limit(&self) -> Option<Limit> {
+        if let Self::Limited(error) = self {
+            return Some(match error {
+                LimitError::Reached { limit, .. } => match limit {
+                    Reached::Requests(_) => Limit::Requests,
+                    Reached::Tunnels => Limit::Tunnels,
+                    Reached::Budget(_) => Limit::Bytes,
+                },
+                LimitError::NoAccount => Limit::Accounts,
+            });
+        }
+        matches!(self, Self::Upload(UploadError::Budget(_))).then_some(Limit::Bytes)
     }
 
     /// Returns the seconds after which to come back, where that is known.

@@ -26,6 +26,7 @@ use crate::{
     hop,
     limit::Budget,
     live::Cut,
+    metrics::{Metrics, label::Way},
     origin::Release,
     record::{ClosedBy, Draft},
     refusal::Code,
@@ -39,21 +40,26 @@ pub(crate) struct Meter {
     down: AtomicU64,
     moved_ms: AtomicU64,
     budget: OnceLock<Budget>,
+    metrics: Arc<Metrics>,
 }
 
-impl Default for Meter {
-    fn default() -> Self {
+impl Meter {
+    /// Starts at nothing; what is counted is counted in `metrics` as well.
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             started: Instant::now(),
             up: AtomicU64::default(),
             down: AtomicU64::default(),
             moved_ms: AtomicU64::default(),
             budget: OnceLock::new(),
+            metrics,
         }
     }
-}
 
-impl Meter {
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     pub(crate) fn up(&self) -> u64 {
         self.up.load(Ordering::Relaxed)
     }
@@ -71,14 +77,14 @@ impl Meter {
     /// asked for only where the budget ends, and those are the last.
     pub(crate) fn pass_up(&self, bytes: usize) -> usize {
         let passed = self.paid(bytes, Budget::draw_up);
-        self.add(&self.up, passed);
+        self.add(&self.up, Way::Up, passed);
         passed
     }
 
     /// Pays for bytes that are about to go down, in the same way.
     pub(crate) fn pass_down(&self, bytes: usize) -> usize {
         let passed = self.paid(bytes, Budget::draw_down);
-        self.add(&self.down, passed);
+        self.add(&self.down, Way::Down, passed);
         passed
     }
 
@@ -86,14 +92,14 @@ impl Meter {
     /// part of it would be worth no more than nothing.
     fn pass_frame_up(&self, bytes: usize) -> bool {
         let whole = self.paid(bytes, Budget::draw_up) == bytes;
-        self.add(&self.up, if whole { bytes } else { 0 });
+        self.add(&self.up, Way::Up, if whole { bytes } else { 0 });
         whole
     }
 
     /// Pays for a frame that is about to go down, in the same way.
     fn pass_frame_down(&self, bytes: usize) -> bool {
         let whole = self.paid(bytes, Budget::draw_down) == bytes;
-        self.add(&self.down, if whole { bytes } else { 0 });
+        self.add(&self.down, Way::Down, if whole { bytes } else { 0 });
         whole
     }
 
@@ -103,8 +109,9 @@ impl Meter {
         paid.map_or(bytes, |paid| paid as usize)
     }
 
-    fn add(&self, moved: &AtomicU64, bytes: usize) {
+    fn add(&self, moved: &AtomicU64, way: Way, bytes: usize) {
         self.touch();
+        self.metrics.bytes.of(way).add(bytes as u64);
         moved.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

@@ -29,6 +29,7 @@ use self::{
     server::{Server, ServerFault},
 };
 use crate::{
+    metrics::{Metrics, label::LookedUp},
     own::Own,
     settings::{DnsSettings, NameServer},
 };
@@ -69,6 +70,7 @@ pub(crate) struct Resolver {
     fixed: HashMap<HostName, Arc<Answers>>,
     cache: Cache<HostName, Kept>,
     flights: Flights,
+    metrics: Arc<Metrics>,
 }
 
 /// The servers in use, in the order in which they are asked.
@@ -108,7 +110,10 @@ struct Kept {
 }
 
 impl Resolver {
-    pub(crate) fn new(settings: &DnsSettings) -> Result<Self, ResolverError> {
+    pub(crate) fn new(
+        settings: &DnsSettings,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ResolverError> {
         let servers = match &settings.servers {
             Some(servers) => servers.clone(),
             None => system::servers()?,
@@ -131,6 +136,7 @@ impl Resolver {
             fixed: fixed.collect(),
             cache: cache.build(),
             flights: Flights::default(),
+            metrics,
         })
     }
 
@@ -200,14 +206,20 @@ impl Resolver {
             return Ok(answers.clone());
         }
         if let Some(kept) = self.cache.get(name).await {
+            self.metrics.cached.add(1);
             return kept.found;
         }
-        let deadline = Instant::now() + self.timeout;
+        let began = Instant::now();
+        let deadline = began + self.timeout;
         // Failures are not kept: the next request asks again. Who waits for another's look-up has
         // a deadline too: when that one is given up, the look-up begins anew with one who waits.
         // Boxed: hardly any request gets here.
         let kept = Box::pin(self.kept_for(name, worker, deadline));
-        timeout_at(deadline, kept).await.map_err(|_| ResolveError::Timeout)??.found
+        let kept = timeout_at(deadline, kept).await.unwrap_or(Err(ResolveError::Timeout));
+        let found = kept.and_then(|kept| kept.found);
+        let result = found.as_ref().map_or_else(LookedUp::from, |_| LookedUp::Found);
+        self.metrics.lookup.of(result).observe(began.elapsed());
+        found
     }
 
     /// Looks a name up for all who wait for it. Whoever is refused for their own sake alone says so

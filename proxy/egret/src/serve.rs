@@ -81,6 +81,7 @@ async fn serve(
         bridge: Arc::new(NoVault),
         clock: Arc::new(SystemClock),
         budgets,
+        metrics: Arc::default(),
     };
     let revision = policy.revision();
     if policy.mode() == Mode::Report {

@@ -13,12 +13,14 @@ use hyper::upgrade::OnUpgrade;
 use tokio::{sync::Mutex, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::timed_dial;
 use crate::{
     accept::{self, Connection},
-    dial::{Connected, dial},
+    dial::Connected,
     hello::{ClaimedName, FirstBytes},
     limit::TunnelSeat,
     live::{Registration, Selected, Standing},
+    metrics::{TunnelTimer, label::Carries},
     origin::{Origin, Release},
     record::{ClosedBy, Draft},
     refusal::{Code, Refusal},
@@ -78,7 +80,7 @@ pub(super) async fn connect(
     connection.still_standing(&worker.id, &standing)?;
 
     // 7 connect
-    let connected = dial(pinned, shared.limits.connect_timeout, &connection.cut).await?;
+    let connected = timed_dial(pinned, connection).await?;
     draft.connected(connected.grant.peer(), connected.took);
 
     let peer = Some(connected.grant.peer());
@@ -121,8 +123,8 @@ struct Passing {
     origin: End,
     draft: Draft,
     bounds: Bounds,
-    /// The connection has the slot, the entry is what is cut, and the seat counts.
-    _held: (Arc<Connection>, Registration, Option<TunnelSeat>),
+    /// The connection has the slot, the entry is what is cut, the seat and the timer count.
+    _held: (Arc<Connection>, Registration, Option<TunnelSeat>, TunnelTimer),
 }
 
 /// The first bytes say what a tunnel carries, and only then may any go up.
@@ -147,7 +149,7 @@ async fn select(
         timeout(patience, tunnel::first_bytes(&mut end)).await
     };
     let now = shared.clock.now();
-    let (passage, selected) = match first {
+    let (passage, selected, carries) = match first {
         Err(_) => return close(&connection, draft, Refusal::FirstBytesTimeout).await,
         Ok(Err(_) | Ok(FirstBytes::NeedMore)) => return leave(&connection, draft, &grant).await,
         Ok(Ok(FirstBytes::Http)) => {
@@ -171,7 +173,7 @@ async fn select(
                 Err(denial) => {
                     let refusal = Refusal::from(denial);
                     if connection.may_record(&draft, &refusal).is_err() {
-                        draft.discard();
+                        draft.discard(Code::RateLimited);
                         return None;
                     }
                     draft.deny(refusal.code(), refusal.rule()).await;
@@ -192,11 +194,11 @@ async fn select(
             // Only a name that was found equal is known to be clean enough for a record.
             let name = (named && passage.is_ok()).then(|| authority.host().to_string());
             draft.selected(Scheme::Https.as_str(), name.as_deref());
-            (passage, Selected::Tls { named, ech: hello.ech })
+            (passage, Selected::Tls { named, ech: hello.ech }, Carries::Tls)
         }
         Ok(Ok(FirstBytes::Other)) => {
             draft.selected(Scheme::Tcp.as_str(), None);
-            (grant.select_opaque(), Selected::Opaque)
+            (grant.select_opaque(), Selected::Opaque, Carries::Opaque)
         }
     };
     let passage: Passage = match passage {
@@ -228,7 +230,8 @@ async fn select(
     let bounds = Bounds::new(passage.limits(), passage.expires(), shared.clock.now());
     draft.meter().touch();
     let origin = End { socket: origin, early: BytesMut::new() };
-    let _held = (connection, registration, seat);
+    let timer = shared.metrics.tunnel(carries);
+    let _held = (connection, registration, seat, timer);
     Some(Passing { worker: end, origin, draft, bounds, _held })
 }
 
@@ -273,7 +276,9 @@ pub(super) async fn pass_upgraded(
     let origin = End { socket: origin.socket.handed_to(connection.cut.clone()), ..origin };
     release.answered();
     draft.meter().touch();
-    relay(Passing { worker, origin, draft, bounds, _held: (connection, registration, None) }).await;
+    let timer = connection.shared.metrics.tunnel(Carries::Websocket);
+    let _held = (connection, registration, None, timer);
+    relay(Passing { worker, origin, draft, bounds, _held }).await;
 }
 
 /// A tunnel whose first bytes were plain HTTP.
@@ -298,6 +303,7 @@ fn pass_http(
         let PlainTunnel { worker, authority, grant, origin, end, seat: _seat } = tunnel;
         let standing = standing_of(&worker, &authority, Some(grant.peer()), Some(Selected::Http));
         registration.stand(None, &[], standing);
+        let _timer = connection.shared.metrics.tunnel(Carries::Http);
         let origin = Origin::speak(origin, grant.peer(), &connection.shared.tasks).await;
         let Ok(origin) = origin else { return draft.complete(ClosedBy::Upstream) };
         let ended = origin.way().ended;
@@ -327,9 +333,10 @@ async fn leave(connection: &Connection, mut draft: Draft, grant: &TunnelGrant) -
 /// Ends a tunnel that is refused after its 200: there is no status left to say it with.
 async fn close(connection: &Connection, mut draft: Draft, refusal: Refusal) -> Option<Passing> {
     if connection.may_record(&draft, &refusal).is_err() {
-        draft.discard();
+        draft.discard(Code::RateLimited);
         return None;
     }
+    connection.shared.metrics.refused(&refusal);
     refusal.log(draft.id());
     draft.deny(refusal.code(), refusal.rule()).await;
     draft.complete(refusal.closed_by());

@@ -28,7 +28,7 @@ fn resolver(servers: Vec<NameServer>, timeout: Duration) -> Resolver {
 
 fn resolver_trusting(roots: Roots, servers: Vec<NameServer>, timeout: Duration) -> Resolver {
     let settings = DnsSettings { servers: Some(servers), roots, timeout, ..DnsSettings::default() };
-    Resolver::new(&settings).unwrap()
+    Resolver::new(&settings, Arc::default()).unwrap()
 }
 
 fn host(text: &str) -> Host {

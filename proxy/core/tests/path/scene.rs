@@ -110,6 +110,7 @@ impl Stage {
             bridge: Arc::new(NoVault),
             clock: Arc::new(SystemClock),
             budgets: Budgets { used: vec![], store: Arc::new(Kept::default()) },
+            metrics: Arc::default(),
         };
         let (settings, policy) = (self.set(change), compile(policy));
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -165,7 +166,9 @@ impl Scene {
         let (recorder, flush) = Recorder::open(audit.path()).unwrap();
         let kept = Arc::new(Kept::default());
         let budgets = Budgets { used, store: kept.clone() };
-        let ports = Ports { workers, recorder, bridge: Arc::new(NoVault), clock, budgets };
+        let metrics = Arc::default();
+        let bridge = Arc::new(NoVault);
+        let ports = Ports { workers, recorder, bridge, clock, budgets, metrics };
         let stop = CancellationToken::new();
         let (tell, told) = std::sync::mpsc::channel();
         let stopped = stop.clone();

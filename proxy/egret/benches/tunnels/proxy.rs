@@ -32,6 +32,7 @@ pub(crate) fn run(origin: &str, ports: &[&str]) -> io::Result<()> {
         bridge: Arc::new(NoVault),
         clock: Arc::new(SystemClock),
         budgets: Budgets { used: vec![], store: Arc::new(NoBudgets) },
+        metrics: Arc::default(),
     };
     let runtime = tokio::runtime::Runtime::new()?;
     let proxy =
