@@ -55,6 +55,11 @@ impl Policy {
         self.mode
     }
 
+    /// Returns how many rules there are.
+    pub fn rules(&self) -> usize {
+        self.rules.len()
+    }
+
     /// Returns a credential that a rule names.
     pub fn credential(&self, id: &CredentialId) -> Option<&Credential> {
         self.credentials.iter().find(|credential| credential.id() == id)

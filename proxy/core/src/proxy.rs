@@ -166,7 +166,8 @@ impl Proxy {
             addresses.push(address);
         }
         let resolver = Resolver::new(&settings.dns, ports.metrics.clone())?;
-        let listening = addresses.iter().filter_map(ListenAddress::tcp).collect();
+        let listening =
+            addresses.iter().filter_map(ListenAddress::tcp).chain(settings.own).collect();
         let own = Own::new(listening, resolver.servers()).map_err(BindError::Interfaces)?;
         let policy = Arc::new(ArcSwap::new(policy));
         let accounts = Accounts::new(policy.clone(), ports.clock.clone(), ports.budgets.used);

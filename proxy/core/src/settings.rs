@@ -24,6 +24,8 @@ pub struct Settings {
     pub dns: DnsSettings,
     /// Bounds on connections, heads and waits.
     pub limits: ConnectionLimits,
+    /// Where this process listens besides; never a target, as the listeners and name servers are.
+    pub own: Vec<SocketAddr>,
 }
 
 /// One listening socket.

@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -27,6 +28,7 @@ mod checks;
 mod dns;
 mod limits;
 mod listener;
+mod metrics;
 mod tls;
 mod worker;
 
@@ -37,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) policy: PathBuf,
     pub(crate) state: PathBuf,
     pub(crate) audit: PathBuf,
+    /// Where metrics are answered for, if anywhere.
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) settings: Settings,
     pub(crate) workers: Vec<KnownWorker>,
 }
@@ -110,6 +114,7 @@ pub(crate) fn embedded(environment: &Environment) -> Result<Config, Failure> {
         origin: Origin::Embedded,
         policy: users_policy(environment)?,
         audit: state.join(AUDIT),
+        metrics: None,
         state,
         settings: Settings {
             listeners: vec![ListenerSettings {
@@ -118,6 +123,7 @@ pub(crate) fn embedded(environment: &Environment) -> Result<Config, Failure> {
             }],
             dns: DnsSettings::default(),
             limits: ConnectionLimits::default(),
+            own: Vec::new(),
         },
         workers: Vec::new(),
     })
@@ -160,17 +166,22 @@ fn read(root: &Table<'_>, source: &SourceText, environment: &Environment) -> Opt
     let audit = root.find("audit").and_then(|value| value.table("[audit]"));
     let audit = audit.and_then(|table| path(&table, "path")).unwrap_or_else(|| AUDIT.into());
 
-    checks::together(root.report(), &listeners, &workers);
+    let metrics = root.find("metrics").and_then(|value| value.table("[metrics]"));
+    let metrics = metrics.and_then(|table| metrics::read(&table));
+
+    checks::together(root.report(), &listeners, &workers, metrics.as_ref());
     let state = state?;
     Some(Config {
         origin: Origin::File(source.path.clone()),
         policy: folder.join(policy),
         audit: state.join(audit),
+        metrics: metrics.map(|at| at.value),
         state,
         settings: Settings {
             listeners: listeners.into_iter().filter_map(listener::Listener::built).collect(),
             dns,
             limits,
+            own: Vec::new(),
         },
         workers: workers.into_iter().filter_map(worker::Known::built).collect(),
     })

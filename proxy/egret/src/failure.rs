@@ -3,7 +3,7 @@
 //! The codes are public interface. A failure names the thing and, where there is one, the fix;
 //! the cause stays in the source chain and is printed below it.
 
-use std::{error::Error, io, path::PathBuf, process::ExitCode};
+use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use egret_policy::{TargetError, TestOutcome};
 use egret_proxy::{ListenAddress, ListenError};
@@ -86,6 +86,12 @@ pub(crate) enum Failure {
     },
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error("listen on {address} for `[metrics]`")]
+    Metrics {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("take over the sockets that were handed over")]
     Inherit(#[source] io::Error),
     #[error("EGRET_LOG is not a filter")]
@@ -133,7 +139,7 @@ impl Failure {
                 | BudgetError::Entry { .. } => Exit::Failure,
             },
             Self::Write { source, .. } => Exit::of_io(source, Exit::Failure),
-            Self::Listen(ListenError::Address { source, .. }) => {
+            Self::Listen(ListenError::Address { source, .. }) | Self::Metrics { source, .. } => {
                 Exit::of_io(source, Exit::Unavailable)
             }
             Self::Exists { .. } | Self::Start(_) | Self::Output(_) => Exit::Failure,
@@ -156,7 +162,10 @@ impl Failure {
             Self::Exists { .. } => Some("name another directory: `egret init DIR`".to_owned()),
             Self::Resolver(_) => Some("name them: `[dns] servers = [\"127.0.0.1:53\"]`".to_owned()),
             Self::Listen(ListenError::Address { address, source }) => {
-                Some(listen_fix(address, source.kind()))
+                Some(listen_fix("[[listener]]", address, source.kind()))
+            }
+            Self::Metrics { address, source } => {
+                Some(listen_fix("[metrics]", &ListenAddress::Tcp(*address), source.kind()))
             }
             Self::Listen(ListenError::Folder { folder, .. }) => Some(format!(
                 "let egret's user or root own it and run `chmod go-w {}`, or name another directory",
@@ -205,10 +214,10 @@ fn told(failed: &[TestOutcome]) -> String {
     tests.join("; ")
 }
 
-fn listen_fix(address: &ListenAddress, kind: io::ErrorKind) -> String {
+fn listen_fix(section: &str, address: &ListenAddress, kind: io::ErrorKind) -> String {
     match (address, kind) {
         (ListenAddress::Tcp(tcp), io::ErrorKind::AddrInUse) => format!(
-            "another process listens there: stop it, or give `[[listener]] address` another port \
+            "another process listens there: stop it, or give `{section} address` another port \
              than {}",
             tcp.port()
         ),
@@ -216,14 +225,15 @@ fn listen_fix(address: &ListenAddress, kind: io::ErrorKind) -> String {
             "ports below 1024 need the right to bind them: take a higher one".to_owned()
         }
         (ListenAddress::Tcp(_), _) => {
-            "give `[[listener]] address` an address of this machine".to_owned()
+            format!("give `{section} address` an address of this machine")
         }
         (ListenAddress::Unix(_), io::ErrorKind::AddrInUse) => {
-            "another process listens there: stop it, or give `[[listener]] address` another path"
-                .to_owned()
+            format!(
+                "another process listens there: stop it, or give `{section} address` another path"
+            )
         }
         (ListenAddress::Unix(path), io::ErrorKind::AlreadyExists) => {
-            format!("move `{}` away, or give `[[listener]] address` another path", path.display())
+            format!("move `{}` away, or give `{section} address` another path", path.display())
         }
         (ListenAddress::Unix(path), _) => {
             let folder = files::folder(path);

@@ -13,6 +13,7 @@ mod files;
 mod inherited;
 mod listening;
 mod log;
+mod metrics;
 mod output;
 mod policy;
 mod ready;

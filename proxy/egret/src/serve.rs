@@ -5,12 +5,12 @@
 //! Whatever fails ends the start with its exit code; nothing runs half. Only `listening ADDRESS`
 //! goes to stdout.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use egret_policy::{Mode, Policy, Timestamp};
 use egret_proxy::{
-    BindError, Budgets, Clock, ClosedBy, Handle, Inherited, Ports, Proxy, Recorder, Selector,
-    StaticWorkers,
+    BindError, Budgets, Clock, ClosedBy, Handle, Inherited, Metrics, Ports, Proxy, Recorder,
+    Selector, StaticWorkers,
 };
 use egret_vault_bridge::NoVault;
 use tokio::{signal::unix::Signal, task::JoinSet, time::timeout};
@@ -24,7 +24,9 @@ use crate::{
     failure::{Exit, Failure},
     inherited,
     listening::Listening,
-    log, output, policy,
+    log,
+    metrics::{Endpoint, Observed, Reloads},
+    output, policy,
     ready::{Readiness, Ready},
     state::State,
 };
@@ -71,18 +73,27 @@ async fn serve(
     policy: Arc<Policy>,
     sockets: Vec<Inherited>,
 ) -> Result<(), Failure> {
-    let Config { origin, policy: policy_file, state, audit, settings, workers } = config;
+    let Config { origin, policy: policy_file, state, audit, metrics, mut settings, workers } =
+        config;
     let mut signals = Signals::listen().map_err(|error| Failure::Start(error.into()))?;
     let hangup = signals::hangup().map_err(|error| Failure::Start(error.into()))?;
     let ready = Ready::starting();
+    let endpoint = match metrics {
+        Some(address) => Some(bind_metrics(address).await?),
+        None => None,
+    };
+    let metrics = endpoint.as_ref().map(Endpoint::address);
+    settings.own.extend(metrics);
+    let counted = Arc::<Metrics>::default();
     let ports = Ports {
         workers: Arc::new(StaticWorkers::new(workers)),
         recorder,
         bridge: Arc::new(NoVault),
         clock: Arc::new(SystemClock),
         budgets,
-        metrics: Arc::default(),
+        metrics: counted.clone(),
     };
+    let reloads = Reloads::begin(&policy);
     let revision = policy.revision();
     if policy.mode() == Mode::Report {
         tracing::warn!("the policy is in report mode: what no rule matches is let through");
@@ -92,6 +103,10 @@ async fn serve(
     // What runs beside the data path, until the drain has ended.
     let mut beside = JoinSet::new();
     beside.spawn(ignore(hangup, ready.clone()));
+    if let Some(endpoint) = endpoint {
+        let observed = Observed::new(counted, reloads, ready.clone());
+        beside.spawn(endpoint.serve(Arc::new(observed)));
+    }
 
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -102,7 +117,7 @@ async fn serve(
         records = %audit.display(),
         "serving"
     );
-    let _listening = Listening::write(&state, proxy.addresses(), None)?;
+    let _listening = Listening::write(&state, proxy.addresses(), metrics)?;
     ready.advance(Readiness::Serving);
     for address in proxy.addresses() {
         output::text(&format!("listening {address}\n"))?;
@@ -158,6 +173,10 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
     }
+}
+
+async fn bind_metrics(address: SocketAddr) -> Result<Endpoint, Failure> {
+    Endpoint::bind(address).await.map_err(|source| Failure::Metrics { address, source })
 }
 
 fn cannot_bind(error: BindError) -> Failure {

@@ -141,6 +141,7 @@ impl Stage {
                 first_byte_timeout: Duration::from_millis(500),
                 ..ConnectionLimits::default()
             },
+            own: vec![],
         };
         change(&mut settings);
         settings

@@ -66,6 +66,7 @@ fn settings(origin: &str) -> io::Result<Settings> {
         }],
         dns: DnsSettings { servers: Some(vec![]), hosts, ..DnsSettings::default() },
         limits: ConnectionLimits::default(),
+        own: vec![],
     })
 }
 

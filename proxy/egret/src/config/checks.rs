@@ -12,13 +12,20 @@ use ipnet::IpNet;
 
 use super::{listener::Listener, unique, worker::Known};
 
-pub(super) fn together(report: &Report<'_>, listeners: &[Listener], workers: &[Known]) {
+pub(super) fn together(
+    report: &Report<'_>,
+    listeners: &[Listener],
+    workers: &[Known],
+    metrics: Option<&At<SocketAddr>>,
+) {
     for listener in listeners {
         kinds_fit_the_address(report, listener);
     }
     let has_real_port = |address: &&At<ListenAddress>| {
         address.value.tcp().is_none_or(|address| address.port() != 0)
     };
+    let metrics =
+        metrics.map(|at| At { value: ListenAddress::Tcp(at.value), span: at.span.clone() });
     unique(
         report,
         "this address",
@@ -26,10 +33,11 @@ pub(super) fn together(report: &Report<'_>, listeners: &[Listener], workers: &[K
         listeners
             .iter()
             .filter_map(|listener| listener.address.as_ref())
+            .chain(&metrics)
             .filter(has_real_port)
             .map(|address| (&address.value, &address.span)),
     );
-    wildcards_stand_alone(report, listeners);
+    wildcards_stand_alone(report, listeners, metrics.as_ref());
     unique(
         report,
         "a worker of this id",
@@ -93,10 +101,15 @@ fn kinds_fit_the_address(report: &Report<'_>, listener: &Listener) {
 
 /// A wildcard takes every address of its port, one of IPv6 those of IPv4 too; the system would say
 /// of the other listener that somebody has its address already.
-fn wildcards_stand_alone(report: &Report<'_>, listeners: &[Listener]) {
+fn wildcards_stand_alone(
+    report: &Report<'_>,
+    listeners: &[Listener],
+    metrics: Option<&At<ListenAddress>>,
+) {
     let addresses: Vec<(SocketAddr, &Span)> = listeners
         .iter()
         .filter_map(|listener| listener.address.as_ref())
+        .chain(metrics)
         .filter_map(|at| Some((at.value.tcp()?, &at.span)))
         .filter(|(address, _)| address.port() != 0)
         .collect();

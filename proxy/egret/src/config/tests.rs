@@ -249,6 +249,23 @@ fn trusted_roots_hold_a_certificate() {
 }
 
 #[test]
+fn metrics_have_an_address_of_their_own() {
+    let metrics = |address: &str| with(&format!("[metrics]\naddress = '{address}'\n"));
+    assert_eq!(accepted(GOOD).metrics, None, "nobody listens who was not asked to");
+    let address = accepted(&metrics("127.0.0.1:9181")).metrics.unwrap();
+    assert_eq!(address.to_string(), "127.0.0.1:9181");
+    refused(&with("[metrics]\n"), 5, "has no `address`");
+    refused(&metrics("localhost:9181"), 6, "not an address");
+    refused(&metrics("unix:/run/metrics.sock"), 6, "not an address");
+    refused(&metrics("127.0.0.1:3128"), 6, "this address is in line 3 already");
+    refused(&metrics("0.0.0.0:3128"), 3, "is taken: `0.0.0.0:3128` is every address");
+
+    let warnings = |address: &str| loaded(&metrics(address)).warnings.len();
+    assert_eq!((warnings("127.0.0.1:9181"), warnings("[::1]:9181")), (0, 0));
+    assert_eq!((warnings("0.0.0.0:9181"), warnings("192.0.2.1:9181")), (1, 1));
+}
+
+#[test]
 fn all_problems_are_reported_at_once() {
     let Loaded { problems, .. } = loaded(
         "verion = 1\n[[listener]]\nadress = '127.0.0.1:1'\nidentity = ['tokn']\n[limits]\n\
@@ -266,7 +283,8 @@ fn all_problems_are_reported_at_once() {
 fn the_schema_has_the_keys_of_the_reader() {
     let schema: serde_json::Value = serde_json::from_str(crate::schema::CONFIG).unwrap();
     let text = "zzzzzz = 1\n[[listener]]\nzzzzzz = 1\n[[worker]]\nzzzzzz = 1\n[dns]\nzzzzzz = 1\n\
-                [tls]\nzzzzzz = 1\n[limits]\nzzzzzz = 1\n[audit]\nzzzzzz = 1\n";
+                [tls]\nzzzzzz = 1\n[limits]\nzzzzzz = 1\n[audit]\nzzzzzz = 1\n\
+                [metrics]\nzzzzzz = 1\n";
     let mut known: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for problem in loaded(text).problems {
         if let Some((name, keys)) =
@@ -282,7 +300,7 @@ fn the_schema_has_the_keys_of_the_reader() {
         table["properties"].as_object().unwrap().keys().cloned().collect()
     };
     assert_eq!(known.remove("the file"), Some(keys(&schema)));
-    for name in ["listener", "worker", "dns", "tls", "limits", "audit"] {
+    for name in ["listener", "worker", "dns", "tls", "limits", "audit", "metrics"] {
         assert_eq!(known.remove(name), Some(keys(&schema["definitions"][name])), "{name}");
     }
     assert_eq!(known, BTreeMap::new(), "tables without a schema");

@@ -8,6 +8,7 @@ mod configuration;
 mod explain;
 mod init;
 mod listen;
+mod metrics;
 mod place;
 mod serve;
 
