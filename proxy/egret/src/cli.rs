@@ -7,6 +7,10 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egret_policy::WorkerId;
 
+pub(crate) use self::env::Env;
+
+mod env;
+
 /// A forward egress proxy with a policy engine.
 ///
 /// The one way out for workers that are not trusted with the open network: what no rule of the
@@ -24,6 +28,7 @@ pub(crate) enum Verb {
     Serve(Serve),
     Check(Check),
     Explain(Explain),
+    Env(Env),
     Schema(Schema),
 }
 

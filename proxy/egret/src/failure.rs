@@ -11,8 +11,12 @@ use egret_proxy::{ListenAddress, ListenError};
 use crate::{
     budgets::BudgetError,
     diagnostic,
+    env::shell::ShellError,
     files::{self, FileError},
+    proxy_url::ProxyUrlError,
+    running::RunningError,
     state::StateError,
+    token::TokenError,
 };
 
 /// An exit code.
@@ -100,6 +104,14 @@ pub(crate) enum Failure {
     Record(#[source] egret_proxy::RecordError),
     #[error("find name servers to ask")]
     Resolver(#[source] egret_proxy::ResolverError),
+    #[error(transparent)]
+    Running(#[from] RunningError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    ProxyUrl(#[from] ProxyUrlError),
+    #[error(transparent)]
+    Shell(#[from] ShellError),
     #[error("start the proxy")]
     Start(#[source] Box<dyn Error + Send + Sync>),
     #[error("print the answer")]
@@ -142,6 +154,31 @@ impl Failure {
             Self::Listen(ListenError::Address { source, .. }) | Self::Metrics { source, .. } => {
                 Exit::of_io(source, Exit::Unavailable)
             }
+            Self::Running(error) => match error {
+                RunningError::Read { source, .. } => Exit::of_io(source, Exit::Failure),
+                RunningError::Syntax { .. } => Exit::Failure,
+            },
+            Self::Token(error) => match error {
+                TokenError::Read { source, .. } => Exit::of_io(source, Exit::Configuration),
+                TokenError::Both
+                | TokenError::Exposed { .. }
+                | TokenError::Empty { .. }
+                | TokenError::Long { .. }
+                | TokenError::Byte { .. } => Exit::Configuration,
+            },
+            Self::ProxyUrl(error) => match error {
+                ProxyUrlError::NotRunning | ProxyUrlError::Elsewhere { .. } => Exit::Unavailable,
+                ProxyUrlError::UnknownWorker { .. }
+                | ProxyUrlError::UnknownToken { .. }
+                | ProxyUrlError::WrongToken { .. }
+                | ProxyUrlError::NoToken { .. }
+                | ProxyUrlError::NeedlessToken { .. }
+                | ProxyUrlError::NoListener { .. } => Exit::Configuration,
+            },
+            Self::Shell(error) => match error {
+                ShellError::Unset => Exit::Usage,
+                ShellError::Control { .. } | ShellError::Quote { .. } => Exit::Failure,
+            },
             Self::Exists { .. } | Self::Start(_) | Self::Output(_) => Exit::Failure,
             Self::Record(error) => match error {
                 egret_proxy::RecordError::Open { source, .. } => Exit::of_io(source, Exit::Failure),
@@ -159,6 +196,10 @@ impl Failure {
             Self::File(error) => error.fix(),
             Self::State(error) => error.fix(),
             Self::Budgets(error) => error.fix(),
+            Self::Running(error) => error.fix(),
+            Self::Token(error) => error.fix(),
+            Self::ProxyUrl(error) => Some(error.fix()),
+            Self::Shell(error) => Some(error.fix()),
             Self::Exists { .. } => Some("name another directory: `egret init DIR`".to_owned()),
             Self::Resolver(_) => Some("name them: `[dns] servers = [\"127.0.0.1:53\"]`".to_owned()),
             Self::Listen(ListenError::Address { address, source }) => {

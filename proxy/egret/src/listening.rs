@@ -63,5 +63,6 @@ impl Drop for Listening {
     }
 }
 
-const NAME: &str = "listening.json";
+/// The name of the file in the state directory.
+pub(crate) const NAME: &str = "listening.json";
 const NEW: &str = "listening.json.new";

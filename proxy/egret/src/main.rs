@@ -16,12 +16,16 @@ mod log;
 mod metrics;
 mod output;
 mod policy;
+mod proxy_url;
 mod ready;
+mod running;
 mod starter;
 mod state;
+mod token;
 
 mod budgets;
 mod check;
+mod env;
 mod explain;
 mod init;
 mod schema;
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Verb::Serve(args) => serve::run(&args, &environment),
         Verb::Check(args) => check::run(&args, &environment),
         Verb::Explain(args) => explain::run(&args, &environment),
+        Verb::Env(args) => env::run(&args, &environment),
         Verb::Schema(args) => schema::run(&args),
     };
     match end {

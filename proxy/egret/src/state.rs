@@ -83,7 +83,7 @@ impl State {
             .truncate(false)
             .mode(0o600)
             .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-            .open(path.join("lock"))
+            .open(path.join(LOCK))
             .map_err(cannot)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
@@ -104,3 +104,6 @@ impl State {
         Ok(Self { _lock: file })
     }
 }
+
+/// The name of the file that is locked.
+pub(crate) const LOCK: &str = "lock";

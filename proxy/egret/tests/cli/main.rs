@@ -5,6 +5,7 @@
 mod budgets;
 mod check;
 mod configuration;
+mod env;
 mod explain;
 mod init;
 mod listen;
@@ -34,7 +35,7 @@ fn help_names_the_verbs_that_work_and_no_other() {
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(listed, ["init", "serve", "check", "explain", "schema", "help"]);
+    assert_eq!(listed, ["init", "serve", "check", "explain", "env", "schema", "help"]);
 }
 
 #[test]

@@ -191,6 +191,16 @@ impl Run {
         self
     }
 
+    /// Requires a whole line on stdout.
+    #[track_caller]
+    pub(crate) fn has_line(&self, line: &str) {
+        assert!(
+            self.stdout.lines().any(|said| said == line),
+            "{line:?} is not in\n{}",
+            self.stdout
+        );
+    }
+
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap()
     }

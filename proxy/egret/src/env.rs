@@ -1,0 +1,105 @@
+//! `egret env`: the variables by which clients find the proxy, for `eval "$(egret env)"`.
+//!
+//! They are printed and nothing else is done: no file is written, as no client that takes a proxy
+//! at all takes it from a file alone. What forces a worker through the proxy is the network around
+//! it; variables only tell clients that want to know.
+
+use std::{collections::BTreeMap, io::Write};
+
+use serde::Serialize;
+
+use crate::{
+    cli,
+    config::{self, Config},
+    diagnostic::print_warning,
+    environment::Environment,
+    failure::{Exit, Failure},
+    output,
+    proxy_url::ProxyUrl,
+    running::{self, Running},
+    token::Token,
+};
+
+use self::{shell::Shell, variables::Variable};
+
+pub(crate) mod shell;
+pub(crate) mod variables;
+
+pub(crate) fn run(args: &cli::Env, environment: &Environment) -> Result<Exit, Failure> {
+    if args.unset {
+        print(args, &variables::to_unset(environment), None, environment)?;
+        return Ok(Exit::Done);
+    }
+    let config = configuration(&args.config, environment)?;
+    let running = running::find(&config.state)?;
+    let token = Token::of(environment)?;
+    let proxy = ProxyUrl::find(&config, &running, args.as_worker.worker.as_ref(), token)?;
+    print(args, &variables::to_set(&proxy, environment), Some(&proxy), environment)?;
+    if let Running::Nowhere = running {
+        print_warning(
+            &format!("no proxy runs on the state directory `{}` yet", config.state.display()),
+            Some("run `egret serve`; until then clients are refused the connection"),
+        );
+    }
+    warn_of_a_way_round(environment);
+    Ok(Exit::Done)
+}
+
+/// Finds and reads the configuration of the proxy that is to be used.
+pub(crate) fn configuration(
+    file: &cli::ConfigFile,
+    environment: &Environment,
+) -> Result<Config, Failure> {
+    match config::find(file.path.as_deref(), environment) {
+        Some(path) => config::to_judge_by(&path, environment),
+        None => config::embedded(environment),
+    }
+}
+
+/// Says when a variable that is kept takes every client round the proxy.
+pub(crate) fn warn_of_a_way_round(environment: &Environment) {
+    if variables::all_is_direct(environment) {
+        print_warning(
+            "NO_PROXY is kept, and its `*` takes most clients round the proxy",
+            Some("take `*` out of NO_PROXY"),
+        );
+    }
+}
+
+fn print(
+    args: &cli::Env,
+    variables: &[Variable],
+    proxy: Option<&ProxyUrl>,
+    environment: &Environment,
+) -> Result<(), Failure> {
+    if args.json {
+        return output::json(&Document::of(variables));
+    }
+    let secret = proxy.is_some_and(ProxyUrl::has_token);
+    output::text(&args.shell.write(variables, secret)?)?;
+    if let (Shell::Github, true, Some(token)) =
+        (args.shell, environment.in_github_actions, proxy.and_then(ProxyUrl::expose_token))
+    {
+        // Steps print their variables. The runner reads this from either stream, and stdout is
+        // where the variables go.
+        let _ = writeln!(std::io::stderr(), "::add-mask::{token}");
+    }
+    Ok(())
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    set: BTreeMap<&'a str, &'a str>,
+    unset: Vec<&'a str>,
+}
+
+impl<'a> Document<'a> {
+    fn of(variables: &'a [Variable]) -> Self {
+        let set = variables
+            .iter()
+            .filter_map(|Variable { name, value }| value.as_deref().map(|value| (*name, value)));
+        let unset = variables.iter().filter(|variable| variable.value.is_none());
+        Self { set: set.collect(), unset: unset.map(|variable| variable.name).collect() }
+    }
+}

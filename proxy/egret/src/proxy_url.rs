@@ -1,0 +1,234 @@
+//! The URL by which a worker's clients reach the proxy: where it listens, and who asks.
+//!
+//! The listener is the first of the configuration that takes the proofs the worker gives, at the
+//! address that the running proxy says it has. Where nothing fits nothing is guessed: a URL of
+//! which a client would only learn that it is refused is not made.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use egret_policy::WorkerId;
+use egret_proxy::{IdentityKind, KnownWorker, ListenerSettings};
+
+use crate::{
+    config::{self, Config},
+    running::Running,
+    token::Token,
+};
+
+/// Where the proxy is, and as whom to use it.
+#[derive(Debug)]
+pub(crate) struct ProxyUrl {
+    /// An address that can be connected to.
+    pub(crate) address: SocketAddr,
+    /// The worker whose requests these will be, where that is known beforehand.
+    pub(crate) worker: Option<WorkerId>,
+    token: Option<Token>,
+}
+
+/// Why there is no URL for this worker.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProxyUrlError {
+    #[error("worker `{worker}` is not in {origin}, and no token says that it is known elsewhere")]
+    UnknownWorker { worker: WorkerId, origin: String },
+    #[error("the token is none of a worker in {origin}")]
+    UnknownToken { origin: String },
+    #[error("the token is not that of worker `{worker}`")]
+    WrongToken { worker: WorkerId },
+    #[error("worker `{worker}` has to show its token, and there is none")]
+    NoToken { worker: WorkerId },
+    #[error("worker `{worker}` has no token in {origin}, and one is set")]
+    NeedlessToken { worker: WorkerId, origin: String },
+    #[error("no TCP listener in {origin} takes {proofs}")]
+    NoListener { origin: String, proofs: String },
+    #[error("the system chooses the port of the listener, and no proxy runs that has one")]
+    NotRunning,
+    #[error("the proxy that runs does not listen at `{address}`")]
+    Elsewhere { address: SocketAddr },
+}
+
+impl ProxyUrlError {
+    pub(crate) fn fix(&self) -> String {
+        match self {
+            Self::UnknownWorker { .. } => {
+                "name a worker of that file, or set EGRET_TOKEN_FILE".to_owned()
+            }
+            Self::UnknownToken { .. } => "say whose it is: `--worker ID`".to_owned(),
+            Self::WrongToken { .. } => "set EGRET_TOKEN_FILE to the file with its token".to_owned(),
+            Self::NoToken { .. } => "set EGRET_TOKEN_FILE, or EGRET_TOKEN".to_owned(),
+            Self::NeedlessToken { .. } => "unset EGRET_TOKEN and EGRET_TOKEN_FILE".to_owned(),
+            Self::NoListener { .. } => {
+                "add a `[[listener]]` with a TCP address that does; clients cannot be told of a \
+                 Unix socket by variables"
+                    .to_owned()
+            }
+            Self::NotRunning => "run `egret serve` first, or name a port".to_owned(),
+            Self::Elsewhere { .. } => {
+                "start it again: it was started with another configuration".to_owned()
+            }
+        }
+    }
+}
+
+impl ProxyUrl {
+    /// Finds the listener for a worker and puts the URL together.
+    pub(crate) fn find(
+        config: &Config,
+        running: &Running,
+        worker: Option<&WorkerId>,
+        token: Option<Token>,
+    ) -> Result<Self, ProxyUrlError> {
+        let (worker, proofs) = identify(config, worker, token.as_ref())?;
+        let fits = |listener: &ListenerSettings| match &proofs {
+            Proofs::All(kinds) => kinds.iter().all(|kind| listener.identity.contains(kind)),
+            Proofs::NoneShown => listener.identity.iter().any(|kind| match kind {
+                IdentityKind::Anonymous | IdentityKind::Source => true,
+                IdentityKind::Token | IdentityKind::Peer => false,
+            }),
+        };
+        let listeners = config.settings.listeners.iter().enumerate();
+        let mut fitting = listeners
+            .filter(|(_, listener)| fits(listener))
+            .filter_map(|(at, listener)| Some((at, listener.address.tcp()?)));
+        let (at, configured) = fitting.next().ok_or_else(|| ProxyUrlError::NoListener {
+            origin: config.origin.to_string(),
+            proofs: proofs.to_string(),
+        })?;
+        let bound = match running {
+            Running::Here(listeners) => {
+                let bound = listeners.get(at).copied().flatten();
+                let is_it = |bound: &SocketAddr| {
+                    let asked = SocketAddr::new(bound.ip(), configured.port());
+                    configured == asked && [0, bound.port()].contains(&asked.port())
+                };
+                bound.filter(is_it).ok_or(ProxyUrlError::Elsewhere { address: configured })?
+            }
+            Running::Nowhere | Running::Unknown if configured.port() == 0 => {
+                return Err(ProxyUrlError::NotRunning);
+            }
+            Running::Nowhere | Running::Unknown => configured,
+        };
+        Ok(Self { address: reachable(bound), worker, token })
+    }
+
+    /// Whether the URL holds a token.
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Returns the whole URL, its token included.
+    pub(crate) fn expose(&self) -> String {
+        let mut url = "http://".to_owned();
+        if let (Some(worker), Some(token)) = (&self.worker, &self.token) {
+            url += &format!("{}:{}@", encoded(worker.as_str().as_bytes()), encoded(token.expose()));
+        }
+        url + &self.address.to_string()
+    }
+
+    /// Returns the token as the URL holds it.
+    pub(crate) fn expose_token(&self) -> Option<String> {
+        Some(encoded(self.token.as_ref()?.expose()))
+    }
+}
+
+/// What a worker shows to a listener.
+enum Proofs {
+    /// All of these, because it is known what the worker lists.
+    All(Vec<IdentityKind>),
+    /// Nothing; who asks is told by where it comes from, or not at all.
+    NoneShown,
+}
+
+impl fmt::Display for Proofs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::All(kinds) = self else { return f.write_str("`anonymous` or `source`") };
+        let names: Vec<_> = kinds
+            .iter()
+            .map(|kind| match kind {
+                IdentityKind::Anonymous => "`anonymous`",
+                IdentityKind::Token => "`token`",
+                IdentityKind::Source => "`source`",
+                IdentityKind::Peer => "`peer`",
+            })
+            .collect();
+        f.write_str(&names.join(" and "))
+    }
+}
+
+/// Tells who asks, and by which proofs.
+fn identify(
+    config: &Config,
+    worker: Option<&WorkerId>,
+    token: Option<&Token>,
+) -> Result<(Option<WorkerId>, Proofs), ProxyUrlError> {
+    let origin = || config.origin.to_string();
+    let known = |id: &WorkerId| config.workers.iter().find(|known| known.worker.id == *id);
+    let (known, token) = match (worker, token) {
+        (None, None) => return Ok((None, Proofs::NoneShown)),
+        (Some(id), None) if id.as_str() == config::ANONYMOUS => {
+            return Ok((Some(id.clone()), Proofs::All(vec![IdentityKind::Anonymous])));
+        }
+        (Some(id), None) => {
+            let unknown = || ProxyUrlError::UnknownWorker { worker: id.clone(), origin: origin() };
+            (known(id).ok_or_else(unknown)?, None)
+        }
+        (Some(id), Some(token)) => match known(id) {
+            Some(known) => (known, Some(token)),
+            // The configuration of the machine that the worker runs on need not know it.
+            None => return Ok((Some(id.clone()), Proofs::All(vec![IdentityKind::Token]))),
+        },
+        (None, Some(token)) => {
+            let digest = Some(token.digest());
+            let holder = config.workers.iter().find(|known| known.proofs.token_sha256 == digest);
+            let unknown = || ProxyUrlError::UnknownToken { origin: origin() };
+            (holder.ok_or_else(unknown)?, Some(token))
+        }
+    };
+    let KnownWorker { worker, proofs } = known;
+    let id = || worker.id.clone();
+    match (proofs.token_sha256, token) {
+        (None, None) => {}
+        (Some(listed), Some(token)) if listed == token.digest() => {}
+        (Some(_), Some(_)) => return Err(ProxyUrlError::WrongToken { worker: id() }),
+        (Some(_), None) => return Err(ProxyUrlError::NoToken { worker: id() }),
+        (None, Some(_)) => {
+            return Err(ProxyUrlError::NeedlessToken { worker: id(), origin: origin() });
+        }
+    }
+    let kinds = [
+        (proofs.token_sha256.is_some(), IdentityKind::Token),
+        (!proofs.source.is_empty(), IdentityKind::Source),
+        (proofs.uid.is_some(), IdentityKind::Peer),
+    ];
+    let kinds = kinds.into_iter().filter_map(|(listed, kind)| listed.then_some(kind)).collect();
+    Ok((Some(id()), Proofs::All(kinds)))
+}
+
+/// Who listens on every address is reached on that of this machine.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bound.port())
+}
+
+/// Writes bytes as a part of a URL: only what RFC 3986 leaves unreserved stays as it is, so that
+/// no client finds the end of the part elsewhere.
+fn encoded(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            text += &format!("%{byte:02X}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! `egret env`, and what shells make of it.
+
+use std::{
+    fs::File,
+    process::{Command, Output},
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::Signal,
+};
+use sha2::{Digest, Sha256};
+
+use super::place::{CONFIG, Place, Run, set_mode};
+
+/// A worker with the token `t0p-Secret`, and listeners for it and for everybody.
+fn place() -> Place {
+    let place = Place::ready();
+    let digest: String = Sha256::digest("t0p-Secret").iter().map(|b| format!("{b:02x}")).collect();
+    let config = CONFIG.replace("127.0.0.1:0", "127.0.0.1:3128");
+    place.write(
+        "egret.toml",
+        &format!(
+            "{config}[[listener]]\naddress = \"0.0.0.0:3129\"\nidentity = [\"token\"]\n\
+             [[worker]]\nid = \"ci-1\"\ntoken_sha256 = \"{digest}\"\n"
+        ),
+    );
+    place
+}
+
+fn run(command: &mut Command) -> Run {
+    let output: Output = command.output().unwrap();
+    output.into()
+}
+
+const ANYBODY: &str = "http://127.0.0.1:3128";
+const WORKER: &str = "http://ci-1:t0p-Secret@127.0.0.1:3129";
+
+#[test]
+fn a_shell_that_evaluates_it_has_the_proxy_in_its_environment() {
+    let place = place();
+    let script = r#"eval "$("$0" env)" && env"#;
+    let shown = run(place.shell(script).env("PATH", "/usr/bin:/bin")).ends_with(0);
+    for name in ["http_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+        shown.has_line(&format!("{name}={ANYBODY}"));
+    }
+    shown.has_line("no_proxy=localhost,127.0.0.1,::1");
+    shown.has_line("NODE_USE_ENV_PROXY=1");
+    assert!(!shown.stdout.contains("CERT"), "{}", shown.stdout);
+}
+
+#[test]
+fn what_was_set_is_kept_byte_for_byte_and_twice_is_once() {
+    let place = place();
+    let odd = "-Da='b c'  -Dd=$HOME\"`e\\";
+    let once = r#"eval "$("$0" env)" && env | sort"#;
+    let twice = r#"eval "$("$0" env)" && eval "$("$0" env)" && env | sort"#;
+    let back = r#"eval "$("$0" env)" && eval "$("$0" env --unset)" && env | sort"#;
+    let plain = "env | sort";
+    let [once, twice, back, plain] = [once, twice, back, plain].map(|script| {
+        let mut shell = place.shell(script);
+        shell.env("PATH", "/usr/bin:/bin").env("JAVA_TOOL_OPTIONS", odd);
+        run(shell.env("NO_PROXY", ".corp")).ends_with(0)
+    });
+    assert_eq!(once.stdout, twice.stdout);
+    once.has_line("NO_PROXY=.corp,localhost,127.0.0.1,::1");
+    assert!(once.stdout.contains(&format!("JAVA_TOOL_OPTIONS={odd} -Dhttp.proxyHost=")));
+    // The lower case was not there and stays: what is in it was the operator's.
+    let back = back.stdout.replace("no_proxy=.corp\n", "");
+    let back = back.replace("GLOBAL_AGENT_NO_PROXY=.corp\n", "");
+    assert_eq!(back, plain.stdout);
+}
+
+#[test]
+fn a_token_comes_from_the_variable_or_from_a_file_of_ones_own() {
+    let place = place();
+    let proxy = |command: &mut Command| {
+        let run = run(command).ends_with(0);
+        run.json()["set"]["HTTPS_PROXY"].as_str().unwrap().to_owned()
+    };
+    let line = ["env", "--worker", "ci-1", "--json"];
+    assert_eq!(proxy(place.command(&line).env("EGRET_TOKEN", "t0p-Secret")), WORKER);
+    assert_eq!(proxy(place.command(&["env", "--json"]).env("EGRET_TOKEN", "t0p-Secret")), WORKER);
+    for text in ["t0p-Secret", "t0p-Secret\n", "t0p-Secret\r\n"] {
+        place.write("token", text);
+        for mode in [0o600, 0o400, 0o440] {
+            set_mode(&place.path("token"), mode);
+            assert_eq!(proxy(place.command(&line).env("EGRET_TOKEN_FILE", "token")), WORKER);
+        }
+    }
+    for mode in [0o604, 0o660, 0o602, 0o644] {
+        set_mode(&place.path("token"), mode);
+        let refused = run(place.command(&line).env("EGRET_TOKEN_FILE", "token"));
+        refused.ends_with(78).says("chmod 600 token");
+    }
+}
+
+#[test]
+fn a_token_that_is_of_no_use_is_refused_and_never_printed() {
+    let place = place();
+    let refused = |name: &str, value: &str, said: &str| {
+        let refused = run(place.command(&["env"]).env(name, value)).ends_with(78).says(said);
+        assert_eq!(refused.stdout, "");
+        assert!(!refused.stderr.contains("t0p"), "{}", refused.stderr);
+    };
+    refused("EGRET_TOKEN", "", "EGRET_TOKEN is empty");
+    refused("EGRET_TOKEN", "t0p Secret", "white space");
+    refused("EGRET_TOKEN", "t0p\nSecret", "white space");
+    refused("EGRET_TOKEN", &"t0p".repeat(500), "longer than");
+    refused("EGRET_TOKEN", "t0p-secret", "none of a worker");
+    refused("EGRET_TOKEN_FILE", "absent", "read the token file `absent`");
+    place.write("empty", "\n");
+    set_mode(&place.path("empty"), 0o600);
+    refused("EGRET_TOKEN_FILE", "empty", "is empty");
+    let both = run(place.command(&["env"]).env("EGRET_TOKEN", "a").env("EGRET_TOKEN_FILE", "b"));
+    both.ends_with(78).says("unset one of the two");
+}
+
+#[test]
+fn the_port_is_that_of_the_proxy_that_lives() {
+    let place = Place::ready();
+    place.run(&["env"]).ends_with(69).says("egret serve");
+    let listening = |pid: u32| {
+        format!(r#"{{"pid":{pid},"listeners":["127.0.0.1:4711"],"metrics":"127.0.0.1:9181"}}"#)
+    };
+    place.write("state/listening.json", &listening(std::process::id()));
+    place.write("state/lock", "");
+    // A process of that number lives, but it is not one that owns the directory.
+    place.run(&["env"]).ends_with(69);
+    let lock = File::open(place.path("state/lock")).unwrap();
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let run = place.run(&["env", "--json"]).ends_with(0);
+    assert_eq!(run.json()["set"]["http_proxy"], "http://127.0.0.1:4711");
+    assert_eq!(run.stderr, "");
+    // Left behind by a process that was killed.
+    place.write("state/listening.json", &listening(u32::MAX / 2));
+    place.run(&["env"]).ends_with(69);
+    drop(lock);
+    place.write("state/listening.json", "{");
+    place.run(&["env"]).ends_with(1).says("does not say where a proxy listens");
+}
+
+#[test]
+fn a_proxy_that_runs_is_found_with_the_port_that_it_was_given() {
+    let place = Place::ready();
+    let serving = place.serve(&["serve"]);
+    let run = place.run(&["env", "--json"]).ends_with(0);
+    assert_eq!(run.json()["set"]["http_proxy"], format!("http://{}", serving.address));
+    serving.signal(Signal::TERM);
+    serving.end().ends_with(0);
+    place.run(&["env"]).ends_with(69);
+}
+
+#[test]
+fn what_keeps_the_variables_from_working_is_said_beside_them() {
+    let place = place();
+    let run_with_star = run(place.command(&["env"]).env("NO_PROXY", "*")).ends_with(0);
+    assert!(run_with_star.stderr.contains("round the proxy"), "{}", run_with_star.stderr);
+    assert!(run_with_star.stderr.contains("no proxy runs"), "{}", run_with_star.stderr);
+    run(place.command(&["env"]).env("NO_PROXY", "a\nb"))
+        .ends_with(1)
+        .says("NO_PROXY holds a control");
+    place.run(&["env", "--shell", "docker", "--unset"]).ends_with(2);
+    place.run(&["env", "--shell", "docker", "--json"]).ends_with(2);
+    place.run(&["env", "--shell", "csh"]).ends_with(2);
+}
+
+#[test]
+fn github_is_told_to_hide_the_token_and_nobody_else_is_shown_it_twice() {
+    let place = place();
+    let line = ["env", "--shell", "github"];
+    for (name, masked) in [("GITHUB_ACTIONS", true), ("OTHER", false)] {
+        let mut command = place.command(&line);
+        let shown = run(command.env("EGRET_TOKEN", "t0p-Secret").env(name, "true")).ends_with(0);
+        assert_eq!(shown.stderr.contains("::add-mask::t0p-Secret\n"), masked, "{}", shown.stderr);
+        shown.has_line(&format!("HTTPS_PROXY={WORKER}"));
+        assert!(!shown.stdout.contains("::add-mask"), "a line that is no variable");
+    }
+}
