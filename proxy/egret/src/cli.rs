@@ -7,9 +7,13 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use egret_policy::WorkerId;
 
-pub(crate) use self::env::Env;
+pub(crate) use self::{
+    env::{AsWorker, Env},
+    worker::{Worker, WorkerToken, WorkerVerb},
+};
 
 mod env;
+mod worker;
 
 /// A forward egress proxy with a policy engine.
 ///
@@ -29,6 +33,7 @@ pub(crate) enum Verb {
     Check(Check),
     Explain(Explain),
     Env(Env),
+    Worker(Worker),
     Schema(Schema),
 }
 

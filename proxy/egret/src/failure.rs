@@ -112,6 +112,8 @@ pub(crate) enum Failure {
     ProxyUrl(#[from] ProxyUrlError),
     #[error(transparent)]
     Shell(#[from] ShellError),
+    #[error("ask the system for random bytes")]
+    Random(#[source] io::Error),
     #[error("start the proxy")]
     Start(#[source] Box<dyn Error + Send + Sync>),
     #[error("print the answer")]
@@ -179,7 +181,9 @@ impl Failure {
                 ShellError::Unset => Exit::Usage,
                 ShellError::Control { .. } | ShellError::Quote { .. } => Exit::Failure,
             },
-            Self::Exists { .. } | Self::Start(_) | Self::Output(_) => Exit::Failure,
+            Self::Exists { .. } | Self::Start(_) | Self::Output(_) | Self::Random(_) => {
+                Exit::Failure
+            }
             Self::Record(error) => match error {
                 egret_proxy::RecordError::Open { source, .. } => Exit::of_io(source, Exit::Failure),
                 egret_proxy::RecordError::Write(_) | egret_proxy::RecordError::Unavailable => {
@@ -230,7 +234,11 @@ impl Failure {
             Self::Write { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run as the owner of that directory, or name another one".to_owned())
             }
-            Self::Invalid { .. } | Self::Write { .. } | Self::Start(_) | Self::Output(_) => None,
+            Self::Invalid { .. }
+            | Self::Write { .. }
+            | Self::Start(_)
+            | Self::Output(_)
+            | Self::Random(_) => None,
         }
     }
 

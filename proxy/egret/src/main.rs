@@ -22,6 +22,7 @@ mod running;
 mod starter;
 mod state;
 mod token;
+mod toml_text;
 
 mod budgets;
 mod check;
@@ -30,6 +31,7 @@ mod explain;
 mod init;
 mod schema;
 mod serve;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Verb::Check(args) => check::run(&args, &environment),
         Verb::Explain(args) => explain::run(&args, &environment),
         Verb::Env(args) => env::run(&args, &environment),
+        Verb::Worker(args) => worker::run(&args),
         Verb::Schema(args) => schema::run(&args),
     };
     match end {

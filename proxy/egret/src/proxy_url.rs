@@ -56,7 +56,11 @@ impl ProxyUrlError {
                 "name a worker of that file, or set EGRET_TOKEN_FILE".to_owned()
             }
             Self::UnknownToken { .. } => "say whose it is: `--worker ID`".to_owned(),
-            Self::WrongToken { .. } => "set EGRET_TOKEN_FILE to the file with its token".to_owned(),
+            Self::WrongToken { .. } => {
+                "set EGRET_TOKEN_FILE to the file with its token; `egret worker token ID` makes a \
+                 new one"
+                    .to_owned()
+            }
             Self::NoToken { .. } => "set EGRET_TOKEN_FILE, or EGRET_TOKEN".to_owned(),
             Self::NeedlessToken { .. } => "unset EGRET_TOKEN and EGRET_TOKEN_FILE".to_owned(),
             Self::NoListener { .. } => {
@@ -218,7 +222,7 @@ fn reachable(bound: SocketAddr) -> SocketAddr {
 
 /// Writes bytes as a part of a URL: only what RFC 3986 leaves unreserved stays as it is, so that
 /// no client finds the end of the part elsewhere.
-fn encoded(bytes: &[u8]) -> String {
+pub(crate) fn encoded(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {

@@ -49,7 +49,7 @@ impl TokenError {
             Self::Read { .. } => Some("name a file that holds the worker's token".to_owned()),
             Self::Empty { .. } => Some("put the worker's token there, or unset it".to_owned()),
             Self::Long { .. } | Self::Byte { .. } => {
-                Some("use another one: text without blanks".to_owned())
+                Some("make another one with `egret worker token ID`".to_owned())
             }
         }
     }

@@ -12,6 +12,7 @@ mod listen;
 mod metrics;
 mod place;
 mod serve;
+mod worker;
 
 use place::Place;
 
@@ -35,7 +36,7 @@ fn help_names_the_verbs_that_work_and_no_other() {
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_whitespace().next())
         .collect();
-    assert_eq!(listed, ["init", "serve", "check", "explain", "env", "schema", "help"]);
+    assert_eq!(listed, ["init", "serve", "check", "explain", "env", "worker", "schema", "help"]);
 }
 
 #[test]

@@ -1,0 +1,80 @@
+//! `egret worker token`: makes a token for a worker, and says where its two halves go.
+//!
+//! 256 bits of the system's randomness as URL-safe text, so that it stands in a URL as it is.
+//! Nothing is written: the configuration gets the digest, from the operator's hand, and the token
+//! is shown once.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    cli,
+    failure::{Exit, Failure},
+    output,
+    proxy_url::encoded,
+    toml_text::{key, quoted},
+};
+
+pub(crate) fn run(args: &cli::Worker) -> Result<Exit, Failure> {
+    match &args.verb {
+        cli::WorkerVerb::Token(args) => token(args),
+    }
+}
+
+fn token(args: &cli::WorkerToken) -> Result<Exit, Failure> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).map_err(|error| Failure::Random(error.into()))?;
+    let token = URL_SAFE_NO_PAD.encode(random);
+    let digest = Sha256::digest(&token).iter().map(|byte| format!("{byte:02x}")).collect();
+    if args.json {
+        let labels = args.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let (id, labels) = (args.id.as_str(), labels.collect());
+        output::json(&Made { id, labels, token, token_sha256: digest })?;
+    } else {
+        output::text(&told(args, &token, &digest))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Made<'a> {
+    id: &'a str,
+    labels: BTreeMap<&'a str, &'a str>,
+    token: String,
+    token_sha256: String,
+}
+
+fn told(args: &cli::WorkerToken, token: &str, digest: &str) -> String {
+    let id = &args.id;
+    let user = encoded(id.as_str().as_bytes());
+    let pairs =
+        args.labels.iter().map(|(name, value)| format!("{} = {}", key(name), quoted(value)));
+    let pairs: Vec<_> = pairs.collect();
+    let labels = match pairs.is_empty() {
+        true => String::new(),
+        false => format!("labels = {{ {} }}\n", pairs.join(", ")),
+    };
+    format!(
+        "\
+# The token of worker `{id}`; it is kept nowhere and not shown again.
+{token}
+
+# For egret.toml, whose listener takes `token`:
+[[worker]]
+id = {}
+{labels}token_sha256 = \"{digest}\"
+
+# For the worker, with the token in a file that nobody else may read:
+export EGRET_TOKEN_FILE=/path/to/the/token
+eval \"$(egret env --worker {id})\"
+
+# Where there is no egret, in the URL of the proxy:
+http://{user}:{token}@HOST:PORT
+",
+        quoted(id.as_str())
+    )
+}
