@@ -171,12 +171,17 @@ impl Workers {
         true
     }
 
+    /// Lets no worker begin another request.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Lets each worker end its request under way, and returns what has not been taken.
     ///
     /// # Panics
     /// When a worker did.
     pub fn finish(self) -> Vec<Asked> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop();
         for thread in self.threads {
             thread.join().expect("a worker of the test ended in good order");
         }

@@ -15,6 +15,8 @@ mod ledger;
 mod load;
 #[path = "endure/scene.rs"]
 mod scene;
+#[path = "endure/standing.rs"]
+mod standing;
 
 #[path = "endure/disk.rs"]
 mod disk;
@@ -22,6 +24,8 @@ mod disk;
 mod drain;
 #[path = "endure/kill.rs"]
 mod kill;
+#[path = "endure/soak.rs"]
+mod soak;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -45,7 +49,7 @@ fn main() -> ExitCode {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
     // Threads may start from here on.
     let stage = Arc::new(Stage::furnish(entered));
-    let claims = [kill::CLAIMS, disk::CLAIMS, drain::CLAIMS].concat();
+    let claims = [kill::CLAIMS, disk::CLAIMS, drain::CLAIMS, soak::CLAIMS].concat();
     let trials = claims.into_iter().map(|(name, run)| {
         let stage = stage.clone();
         Trial::test(name, move || {

@@ -10,7 +10,6 @@ use std::{
 use egret_testkit::{
     client::get,
     crowd::Crowd,
-    hello::HelloShape,
     origin::{Answer, Step},
     workers::{Outcome, Workers},
 };
@@ -19,8 +18,9 @@ use rustix::process::Signal;
 use crate::{
     Claim,
     ledger::told,
-    load::{connect, pace, request, seen},
-    scene::{PATIENCE, POLICY, Scene, Stage, wait_until},
+    load::{pace, request, seen},
+    scene::{PATIENCE, POLICY, Stage, wait_until},
+    standing::Standing,
 };
 
 pub(crate) const CLAIMS: &[Claim] = &[
@@ -39,12 +39,12 @@ fn drain(stage: &Stage) {
         }
     })));
     scene.start();
-    let mut tunnels = open_tunnels(&scene, TUNNELS, TURNS);
+    let address = scene.proxy().address();
+    let mut tunnels = Standing::open(address, HOST, TUNNELS, TURNS);
     let slow = get("http://www.example.org/slow").into_bytes();
     let workers =
         Workers::start(&scene.client(), pace(RATE), 0, |number| request("www.example.org", number));
     assert!(workers.wait_for(RATE as usize, PATIENCE), "{} requests", workers.count());
-    let address = scene.proxy().address();
     let mut waiting = Crowd::open(address, SLOW_REQUESTS, slow.clone(), slow.len()).unwrap();
     wait_until("slow requests reach their origin", || {
         let all = stage.origin.connections();
@@ -52,19 +52,19 @@ fn drain(stage: &Stage) {
         slow.count() == SLOW_REQUESTS
     });
 
-    let signalled = Instant::now();
+    assert_eq!(scene.page("/readyz").0, 200);
+    let (signalled, client) = (Instant::now(), scene.client());
     scene.proxy().signal(Signal::TERM).unwrap();
-    for turn in 0..TURNS {
-        let echoed = tunnels.script_of(turn);
-        tunnels.crowd.advance(tunnels.upto(turn));
-        let all_back = tunnels.crowd.wait_until(DRAIN.saturating_sub(signalled.elapsed()), |all| {
-            all.iter().all(|one| one.received >= echoed)
-        });
-        assert!(all_back, "turn {turn}, {:?} after the signal", signalled.elapsed());
+    wait_until("the listener closes", || client.connect().is_err());
+    // Whoever balances load was told before, and is told until the end.
+    for _ in 0..TURNS {
+        let (status, told) = scene.page("/readyz");
+        assert!(status == 503 && told.contains("draining"), "{status} {told}");
+        tunnels.beat();
+        tunnels.assert_whole(DRAIN.saturating_sub(signalled.elapsed()));
         waiting.sweep();
         thread::sleep(TURN);
     }
-    assert_eq!(tunnels.crowd.open_count(), TUNNELS);
     let answered = waiting.wait_until(DRAIN.saturating_sub(signalled.elapsed()), |all| {
         all.iter().all(|one| one.heard.ends_with(b"ok"))
     });
@@ -76,15 +76,17 @@ fn drain(stage: &Stage) {
     assert!(status.success(), "{status:?}");
     assert!(took >= DRAIN, "ended after {took:?}, with tunnels open");
     assert!(took < DRAIN + LATE, "ended after {took:?}");
-    assert!(tunnels.crowd.wait_for_the_end(PATIENCE));
-    let in_order = tunnels.crowd.members().iter().filter(|one| !one.ended.unwrap().reset).count();
-    assert_eq!(in_order, 0, "tunnels were closed in good order, as if whole");
+    tunnels.assert_reset(PATIENCE);
 
     let ledger = scene.ledger();
     ledger.assert_whole();
     assert!(ledger.is_settled(), "an exchange has no completion");
     ledger.assert_holds(&asked);
-    let cut: Vec<_> = ledger.completions().filter(|one| one.text("closed_by") == "drain").collect();
+    // Beside the tunnels there is only who was told to come again.
+    let (refused, cut): (Vec<_>, Vec<_>) = ledger
+        .completions()
+        .filter(|one| one.text("closed_by") == "drain")
+        .partition(|one| one.reason() == "egress.draining");
     assert_eq!(cut.len(), TUNNELS);
     assert!(cut.iter().all(|one| one.text("method") == "CONNECT"));
 
@@ -109,62 +111,27 @@ fn drain(stage: &Stage) {
     }
     let broken = asked.iter().filter(|one| matches!(one.outcome, Outcome::Broken(_))).count();
     println!(
-        "drain: {} served, {broken} not taken in on an open connection, ended after {took:?}",
-        served.len()
+        "drain: {} served, {} refused, {broken} not taken in, ended after {took:?}",
+        served.len(),
+        refused.len()
     );
 }
 
 fn second_signal(stage: &Stage) {
     let mut scene = stage.lay(POLICY, "[limits]\ndrain_timeout = \"1h\"\n");
     scene.start();
-    let mut tunnels = open_tunnels(&scene, FEW, 0);
+    let mut tunnels = Standing::open(scene.proxy().address(), HOST, FEW, 0);
     scene.proxy().signal(Signal::TERM).unwrap();
     let client = scene.client();
     wait_until("the listener closes", || client.connect().is_err());
-    tunnels.crowd.sweep();
-    assert_eq!(tunnels.crowd.open_count(), FEW, "the first signal cuts nothing");
+    // The first signal cuts nothing.
+    tunnels.assert_whole(PATIENCE);
     scene.proxy().signal(Signal::TERM).unwrap();
     assert!(scene.proxy().wait(PATIENCE).unwrap().success());
-    assert!(tunnels.crowd.wait_for_the_end(PATIENCE));
-    assert!(tunnels.crowd.members().iter().all(|one| one.ended.unwrap().reset));
+    tunnels.assert_reset(PATIENCE);
     let ledger = scene.ledger();
     ledger.assert_whole();
     assert_eq!(ledger.completions().filter(|one| one.text("closed_by") == "drain").count(), FEW);
-}
-
-/// Tunnels to an origin that echoes, each in step with the others.
-struct Tunnels {
-    crowd: Crowd,
-    /// How many bytes open one, and how many of them come back.
-    opening: (usize, usize),
-}
-
-impl Tunnels {
-    /// Where the script of a turn ends.
-    fn upto(&self, turn: usize) -> usize {
-        self.opening.0 + (turn + 1) * BEAT.len()
-    }
-
-    /// How much has come back at the end of a turn.
-    fn script_of(&self, turn: usize) -> usize {
-        self.opening.1 + (turn + 1) * BEAT.len()
-    }
-}
-
-/// Opens tunnels in which a hello has come back, to say so many things more.
-fn open_tunnels(scene: &Scene, count: usize, turns: usize) -> Tunnels {
-    let (connect, hello) = (connect(HOST), HelloShape::named(HOST).write());
-    let script = [&connect[..], &hello, &BEAT.repeat(turns)].concat();
-    let mut crowd = Crowd::open(scene.client().address(), count, script, connect.len()).unwrap();
-    let granted = |all: &[egret_testkit::crowd::Member]| {
-        all.iter().all(|one| one.heard.ends_with(b"\r\n\r\n"))
-    };
-    assert!(crowd.wait_until(PATIENCE, granted), "{} granted", crowd.answered(200));
-    let head = crowd.members()[0].received;
-    crowd.advance(connect.len() + hello.len());
-    let back = head + hello.len();
-    assert!(crowd.wait_until(PATIENCE, |all| all.iter().all(|one| one.received >= back)));
-    Tunnels { crowd, opening: (connect.len() + hello.len(), back) }
 }
 
 const HOST: &str = "tunnel.example.org";
@@ -179,5 +146,3 @@ const DRAIN: Duration = Duration::from_secs(8);
 const LATE: Duration = Duration::from_secs(10);
 const TURNS: usize = 8;
 const TURN: Duration = Duration::from_millis(300);
-/// What is said in each tunnel at each turn.
-const BEAT: &[u8] = b"still here, thanks";

@@ -65,7 +65,8 @@ impl Stage {
         let config = format!(
             "version = 1\nstate_dir = \"state\"\npolicy = \"policy.toml\"\n\
              [dns]\nservers = [\"{}\"]\n\
-             [[listener]]\naddress = \"127.0.0.1:0\"\nidentity = [\"anonymous\"]\n{more}",
+             [[listener]]\naddress = \"127.0.0.1:0\"\nidentity = [\"anonymous\"]\n\
+             [metrics]\naddress = \"127.0.0.1:0\"\n{more}",
             dns::ADDRESS
         );
         write(&folder.path().join("policy.toml"), policy);
@@ -100,6 +101,18 @@ impl Scene {
         Client::new(self.proxy.as_ref().unwrap().address(), Own::default())
     }
 
+    /// Returns a client of its metrics.
+    pub(crate) fn metrics(&self) -> Client {
+        let written = fs::read_to_string(self.path("state/listening.json")).unwrap();
+        let listening: serde_json::Value = serde_json::from_str(&written).unwrap();
+        Client::new(listening["metrics"].as_str().unwrap().parse().unwrap(), Own::default())
+    }
+
+    /// Returns the status and the text of a page of its metrics.
+    pub(crate) fn page(&self, path: &str) -> (u16, String) {
+        page(&self.metrics(), path)
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -121,6 +134,13 @@ impl Scene {
             thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Returns the status and the text of a page.
+pub(crate) fn page(client: &Client, path: &str) -> (u16, String) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: metrics\r\n\r\n");
+    let answer = client.request(request.as_bytes()).unwrap();
+    (answer.status(), answer.text())
 }
 
 /// Writes a file as egret wants it: nobody else may write it.
