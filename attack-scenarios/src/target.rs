@@ -1,6 +1,6 @@
 //! A kind of forward proxy that cases can be played against.
 
-use std::{io, path::Path, process::Command, time::Duration};
+use std::{io, net::SocketAddr, path::Path, process::Command, time::Duration};
 
 use egret_testkit::{pki::Files, proxy::Ready};
 
@@ -61,6 +61,10 @@ pub trait Target: Send + Sync {
 
     /// Returns how it shows that it is ready.
     fn ready(&self) -> Ready;
+
+    /// Returns where a running proxy that was started under limits answers for its metrics, at
+    /// `/metrics` in the text format of Prometheus; `None` where it does not.
+    fn metrics(&self, directory: &Path) -> Option<SocketAddr>;
 
     /// Returns where it writes its records below the private folder; `None` where it keeps none
     /// that can be read.

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     env, io,
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Command, ExitCode},
     sync::OnceLock,
@@ -218,6 +218,10 @@ impl Target for Naive {
 
     fn tuned(&self, _setup: &Setup<'_>, _tuning: &Tuning) -> io::Result<Option<Command>> {
         Ok(None)
+    }
+
+    fn metrics(&self, _directory: &Path) -> Option<SocketAddr> {
+        None
     }
 
     fn ready(&self) -> Ready {

@@ -14,7 +14,7 @@ use super::{
     measured::{Measured, Work},
 };
 
-/// Denied names, each another one: nothing is kept of them.
+/// Denied names, each another one: nothing is kept of them, and nothing is counted for each.
 pub(super) fn distinct_hosts(
     stage: &Stage<'_>,
     asked: usize,
@@ -24,14 +24,23 @@ pub(super) fn distinct_hosts(
     // Whatever is made once is made by then.
     let warm = count / 4;
     let mut others = rush(stage, 0..warm)?;
-    let mut watch = stage.watch(0, 0);
+    let (mut watch, series) = (stage.watch(0, 0), stage.series()?);
     others += rush(stage, warm..count)?;
     watch.look(stage);
     let grown = watch.growth();
     let evidence = format!("{} KiB more after {} names", grown >> 10, count - warm);
     seen.claim("nothing_is_kept", grown <= KEPT, evidence);
     seen.claim("all_denied", others == 0, format!("{others} were answered otherwise"));
-    seen.unseen.insert("metric_series_bounded", "no metrics");
+    match (series, stage.series()?) {
+        (Some(before), Some(after)) if !before.is_empty() => {
+            let more = after.difference(&before).next().cloned().unwrap_or_default();
+            let evidence = format!("{} series, then {} {more}", before.len(), after.len());
+            seen.claim("metric_series_bounded", before == after, evidence);
+        }
+        (Some(_) | None, _) => {
+            seen.unseen.insert("metric_series_bounded", "no metrics");
+        }
+    }
     seen.queries = Some(asked_for_denied(stage));
     seen.outcome = (others == 0).then_some(Work::Bounded);
     watch.settle(stage, seen);

@@ -1,6 +1,7 @@
 //! What stands in a cell for load cases, and a proxy on it that is the case's own.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -128,6 +129,15 @@ impl Stage<'_> {
             self.proxy = proxy;
         }
         Ok(())
+    }
+
+    /// Returns the names and labels of the proxy's metrics, where it has any.
+    pub(crate) fn series(&self) -> io::Result<Option<BTreeSet<String>>> {
+        let Some(address) = self.ground.target.metrics(&self.directory) else { return Ok(None) };
+        let client = Client::new(address, self.ground.packets.own());
+        let page = client.request(b"GET /metrics HTTP/1.1\r\nHost: metrics\r\n\r\n")?.text();
+        let lines = page.lines().filter(|line| !line.starts_with('#'));
+        Ok(Some(lines.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()))
     }
 
     /// Returns where the proxy writes its records, where it writes any.

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -157,7 +158,7 @@ impl Target for Egret {
     fn tuned(&self, setup: &Setup<'_>, tuning: &Tuning) -> io::Result<Option<Command>> {
         let command = self.command(setup)?;
         let file = setup.directory.join("egret.toml");
-        let mut config = fs::read_to_string(&file)? + &tuning.config();
+        let mut config = fs::read_to_string(&file)? + METRICS + &tuning.config();
         if !tuning.workers.is_empty() {
             config = config.replace("[\"anonymous\"]", "[\"token\"]");
         }
@@ -165,6 +166,12 @@ impl Target for Egret {
         let policy = self.policy(setup, tuning.idle_timeout);
         write(&setup.directory.join("policy.toml"), &policy, 0o600)?;
         Ok(Some(command))
+    }
+
+    fn metrics(&self, directory: &Path) -> Option<SocketAddr> {
+        let written = fs::read_to_string(directory.join("state/listening.json")).ok()?;
+        let listening: serde_json::Value = serde_json::from_str(&written).ok()?;
+        listening["metrics"].as_str()?.parse().ok()
     }
 
     fn ready(&self) -> Ready {
@@ -196,6 +203,8 @@ fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     fs::write(path, text)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
+
+const METRICS: &str = "\n[metrics]\naddress = \"127.0.0.1:0\"\n";
 
 /// For how long a tunnel may be idle.
 const IDLE: Duration = Duration::from_secs(10);

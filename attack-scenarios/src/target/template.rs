@@ -208,6 +208,10 @@ impl Target for Template {
         Ok(None)
     }
 
+    fn metrics(&self, _directory: &Path) -> Option<SocketAddr> {
+        None
+    }
+
     fn ready(&self) -> Ready {
         Ready::Accepts(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT))
     }
