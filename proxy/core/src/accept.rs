@@ -34,6 +34,7 @@ use crate::{
     proxy::Shared,
     record::{ClosedBy, Draft},
     refusal::{Code, Refusal},
+    seldom::Seldom,
     sharded::lock,
     socket::{Socket, Stream, Watch},
     tunnel::End,
@@ -41,6 +42,7 @@ use crate::{
 
 /// How long the accept loop rests when the machine has nothing to give.
 const REST: Duration = Duration::from_millis(50);
+static EXHAUSTED: Seldom = Seldom::new();
 /// How long a connection may stay open between two requests.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 /// Fields of a head; the gate's limit is below, so that it is the one to refuse.
@@ -152,7 +154,9 @@ pub(crate) async fn accept(socket: Acceptor, listener: Arc<Listener>, shared: Ar
             Ok((stream, peer)) => take_in(stream, peer, &listener, &shared),
             Err(error) if is_exhaustion(&error) => {
                 shared.metrics.accepted.of(Accepted::Failed).add(1);
-                tracing::warn!(%error, "no connection can be accepted for the moment");
+                if let Some(unsaid) = EXHAUSTED.due() {
+                    tracing::warn!(%error, unsaid, "no connection can be accepted for the moment");
+                }
                 // What only waits for a next request is the first to go.
                 shared.pool.clear();
                 tokio::time::sleep(REST).await;

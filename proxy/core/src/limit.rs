@@ -25,7 +25,7 @@ pub(crate) use self::{
     denials::{DenialSum, Denials, Over},
     keep::keep,
 };
-use crate::{clock::Clock, sharded::Sharded};
+use crate::{clock::Clock, seldom::Seldom, sharded::Sharded};
 
 mod account;
 mod day;
@@ -222,7 +222,11 @@ impl Accounts {
         }
         let room = |count| (count < self.most).then_some(count + 1);
         if self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
-            tracing::error!(accounts = self.most, "no room to count for another worker and rule");
+            static NO_ROOM: Seldom = Seldom::new();
+            if let Some(unsaid) = NO_ROOM.due() {
+                let accounts = self.most;
+                tracing::error!(accounts, unsaid, "no room to count for another worker and rule");
+            }
             return Err(LimitError::NoAccount);
         }
         // Under the shard's lock: a policy that comes into force now is either the one asked, or

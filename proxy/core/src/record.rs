@@ -30,6 +30,7 @@ use crate::{
     },
     refusal::Code,
     relay::Meter,
+    seldom::Seldom,
 };
 
 mod writer;
@@ -298,7 +299,11 @@ impl Draft {
         }
         // The refusal stands whether or not it could be written: nothing is let through by it.
         if let Err(error) = self.decide(Judged::Deny, code).await {
-            tracing::error!(%error, code = code.as_str(), "a refusal could not be recorded");
+            static UNRECORDED: Seldom = Seldom::new();
+            if let Some(unsaid) = UNRECORDED.due() {
+                let code = code.as_str();
+                tracing::error!(%error, code, unsaid, "a refusal could not be recorded");
+            }
         }
     }
 

@@ -26,6 +26,7 @@ use crate::{
     record::{ClosedBy, RecordError},
     relay::UploadError,
     resolve::ResolveError,
+    seldom::Seldom,
 };
 
 pub(crate) use self::code::Code;
@@ -216,12 +217,18 @@ impl Refusal {
 
     /// Tells the operator where the fault is ours: what the worker is told does not say enough.
     pub(crate) fn log(&self, id: &str) {
+        static NO_CREDENTIAL: Seldom = Seldom::new();
+        static NO_RECORD: Seldom = Seldom::new();
+        static INTERNAL: Seldom = Seldom::new();
         if let Self::Credential(error) = self {
-            tracing::warn!(error = error as &dyn std::error::Error, id, "no credential");
+            let Some(unsaid) = NO_CREDENTIAL.due() else { return };
+            tracing::warn!(error = error as &dyn std::error::Error, id, unsaid, "no credential");
         } else if let Self::Audit(error) = self {
-            tracing::error!(error = error as &dyn std::error::Error, id, "no record");
+            let Some(unsaid) = NO_RECORD.due() else { return };
+            tracing::error!(error = error as &dyn std::error::Error, id, unsaid, "no record");
         } else if let Self::Internal = self {
-            tracing::error!(id, "a target that was passed cannot be sent");
+            let Some(unsaid) = INTERNAL.due() else { return };
+            tracing::error!(id, unsaid, "a target that was passed cannot be sent");
         } else if let Self::Overloaded = self {
             tracing::debug!(id, "no slot or descriptor is left");
         }

@@ -31,6 +31,7 @@ use self::{
 use crate::{
     metrics::{Metrics, label::LookedUp},
     own::Own,
+    plain::Plain,
     settings::{DnsSettings, NameServer},
 };
 
@@ -329,7 +330,8 @@ impl Servers {
                 Verdict::Unbelievable(error) => return Err(error.into()),
                 Verdict::Unanswered(unanswered) => {
                     let server_address = server.config().address;
-                    tracing::debug!(%name, %kind, server = %server_address, %unanswered, "look up");
+                    let told = Plain(&unanswered);
+                    tracing::debug!(%name, %kind, server = %server_address, unanswered = %told, "look up");
                     server.tell(Some(&unanswered));
                     fault = unanswered;
                 }

@@ -37,7 +37,10 @@ use tokio::{
 };
 
 use super::flights;
-use crate::settings::{NameServer, Transport};
+use crate::{
+    plain::Plain,
+    settings::{NameServer, Transport},
+};
 
 /// What fits an unfragmented datagram on any common path (DNS flag day 2020).
 const EDNS_PAYLOAD: u16 = 1232;
@@ -186,7 +189,10 @@ impl Server {
         }
         let server = self.server.address;
         match fault {
-            Some(fault) => tracing::warn!(%server, %fault, "a name server cannot be asked"),
+            Some(fault) => {
+                let fault = Plain(fault);
+                tracing::warn!(%server, %fault, "a name server cannot be asked");
+            }
             None => tracing::info!(%server, "the name server answers again"),
         }
     }
@@ -310,7 +316,7 @@ impl From<NetError> for ServerFault {
         {
             return Self::Certificate(error.clone());
         }
-        Self::Broken(error.to_string())
+        Self::Broken(Plain(error).to_string())
     }
 }
 
