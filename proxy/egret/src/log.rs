@@ -1,10 +1,27 @@
 //! The log of `serve`, on stderr: lines for people on a terminal, JSON otherwise.
 //!
-//! It says how the proxy itself fares. What workers did is in the records, never only here.
+//! It says how the proxy itself fares. What workers did is in the records, never only here, and
+//! never by itself at level `info` or above: what traffic can cause is said at most every ten
+//! seconds, with `unsaid` for how many were not. `EGRET_LOG` filters it.
+//!
+//! A line of JSON has `timestamp` (RFC 3339), `level`, `target` (the module), `message` and the
+//! fields of the event. Fields keep their names and meaning: `error` (and what caused it), `id`
+//! (of an exchange, as in the records), `signal`, `open` (connections and exchanges), `server` (a
+//! name server), `fault`, `files` and `needed` (descriptors), `path`, `version`, `config`,
+//! `policy`, `revision`, `state`, `records`. No event has a secret, a query string or a header's
+//! value; what others have sent is shortened, and has no control character on a terminal.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write},
+};
 
-use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
+use tracing::field::Field;
+use tracing_subscriber::{
+    EnvFilter,
+    field::MakeExt,
+    fmt::format::{FmtSpan, Writer, debug_fn},
+};
 
 use crate::failure::Failure;
 
@@ -20,11 +37,26 @@ pub(crate) fn start(filter: Option<&str>) -> Result<(), Failure> {
         .with_span_events(FmtSpan::NONE)
         .with_writer(io::stderr);
     if io::stderr().is_terminal() {
-        log.with_ansi(colours()).with_target(false).init();
+        let fields = debug_fn(field).delimited(" ");
+        log.with_ansi(colours()).with_target(false).fmt_fields(fields).init();
     } else {
         log.json().flatten_event(true).init();
     }
     Ok(())
+}
+
+/// Prints one field for people. The library lets line ends through, by which a value could pass
+/// for a line of its own.
+fn field(out: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let value = format!("{value:?}");
+    if field.name() != "message" {
+        let (dim, plain) = if out.has_ansi_escapes() { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+        write!(out, "{dim}{}={plain}", field.name())?;
+    }
+    value.chars().try_for_each(|character| match character.is_control() {
+        true => write!(out, "{}", character.escape_default()),
+        false => out.write_char(character),
+    })
 }
 
 /// Says something at length: plain lines for people, one event each otherwise.
@@ -46,5 +78,59 @@ fn colours() -> bool {
         anstream::ColorChoice::Auto
         | anstream::ColorChoice::AlwaysAnsi
         | anstream::ColorChoice::Always => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Terminal(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Terminal {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What a terminal without colours gets of one event.
+    fn shown(event: impl FnOnce()) -> String {
+        let terminal = Terminal::default();
+        let writer = terminal.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .without_time()
+            .with_target(false)
+            .with_ansi(false)
+            .fmt_fields(debug_fn(field).delimited(" "))
+            .finish();
+        tracing::subscriber::with_default(subscriber, event);
+        String::from_utf8(terminal.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn fields_follow_the_message() {
+        let line = shown(|| tracing::warn!(files = 7, error = %"it is full", "fewer files"));
+        assert_eq!(line, " WARN fewer files files=7 error=it is full\n");
+    }
+
+    #[test]
+    fn no_value_can_begin_a_line_or_command_the_terminal() {
+        let sent = "gone\r\n ERROR forged\u{1b}[2J\u{9b}1m\u{7}";
+        for line in
+            [shown(|| tracing::info!(error = %sent, "x")), shown(|| tracing::info!("{sent}"))]
+        {
+            assert_eq!(line.matches('\n').count(), 1, "{line:?}");
+            let end = line.strip_suffix('\n').unwrap();
+            assert!(!end.contains(char::is_control), "{line:?}");
+            assert!(end.contains("gone\\r\\n ERROR forged"), "{line:?}");
+        }
     }
 }

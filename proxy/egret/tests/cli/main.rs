@@ -9,6 +9,7 @@ mod env;
 mod explain;
 mod init;
 mod listen;
+mod log;
 mod metrics;
 mod place;
 mod serve;

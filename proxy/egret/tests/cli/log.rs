@@ -1,0 +1,76 @@
+//! The log of `serve` as whoever collects it gets it: what is in it, and what never is.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::place::{CONFIG, Place, Serving};
+
+/// Starts `serve` with a filter, sends each request on a connection of its own, and returns the
+/// lines of the log.
+fn log_of(filter: &str, place: &Place, requests: &[&[u8]]) -> Vec<Value> {
+    let serving = Serving::start(place.command(&["serve"]).env("EGRET_LOG", filter));
+    for request in requests {
+        let mut stream = TcpStream::connect(serving.address).unwrap();
+        stream.write_all(request).unwrap();
+        let mut answer = Vec::new();
+        // Some are answered with a reset.
+        let _ = stream.read_to_end(&mut answer);
+    }
+    serving.signal(Signal::TERM);
+    let run = serving.end().ends_with(0);
+    run.stderr.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+/// A name server that does not answer, which is worth a line where everything is asked for.
+const NOBODY: &str = "[dns]\nservers = [\"127.0.0.1:9\"]\ntimeout = \"200ms\"\n";
+
+const REQUESTS: [&[u8]; 6] = [
+    b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\
+      Proxy-Authorization: Bearer h1dden\r\nConnection: close\r\n\r\n",
+    b"GET http://elsewhere.example/h1dden-path?key=h1dden HTTP/1.1\r\nHost: elsewhere.example\r\n\
+      Proxy-Authorization: Bearer h1dden\r\nX-Key: h1dden\r\nConnection: close\r\n\r\n",
+    b"GET http://h1dden:h1dden@elsewhere.example/ HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n",
+    b"GET http://elsewhere.example/\x1b[2J\x07h1dden HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n",
+    b"h1dden\x1b]0;h1dden\x07\r\n\r\n",
+    b"POST http://elsewhere.example/ HTTP/1.1\r\nHost: elsewhere.example\r\n\
+      Content-Length: 6\r\nConnection: close\r\n\r\nh1dden",
+];
+
+#[test]
+fn nothing_that_a_worker_sent_is_logged_however_much_is_asked_for() {
+    let place = Place::ready();
+    place.write("egret.toml", &format!("{CONFIG}{NOBODY}"));
+    let lines = log_of("trace", &place, &REQUESTS);
+    let looked_up = |line: &Value| line["level"] == "DEBUG" && line["name"] == "example.com";
+    assert!(lines.iter().any(looked_up), "there is a log to be searched: {lines:#?}");
+    for line in &lines {
+        let text = line.to_string();
+        assert!(!text.contains("h1dden") && !text.contains("[2J"), "{text}");
+    }
+}
+
+#[test]
+fn exchanges_write_no_line_where_nothing_else_is_asked_for() {
+    let place = Place::ready();
+    place.write("egret.toml", &format!("{CONFIG}{NOBODY}"));
+    let quiet = log_of("info", &place, &[]);
+    let busy = log_of("info", &place, &REQUESTS);
+    let messages = |lines: &[Value]| -> Vec<String> {
+        lines.iter().map(|line| line["message"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(messages(&busy), messages(&quiet));
+    for line in &busy {
+        for field in ["timestamp", "level", "target", "message"] {
+            assert!(line[field].is_string(), "{field} of {line}");
+        }
+    }
+    let serving = busy.iter().find(|line| line["message"] == "serving").unwrap();
+    for field in ["version", "config", "policy", "revision", "state", "records"] {
+        assert!(serving[field].is_string(), "{field} of {serving}");
+    }
+}
