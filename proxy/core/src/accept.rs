@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use egret_policy::WorkerId;
+use egret_policy::{Worker, WorkerId};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
@@ -130,16 +130,20 @@ impl Connection {
     }
 
     /// Checks the rights again after they were entered in the live index: a revocation, a new
-    /// policy or an expiry either found the entry or is seen here.
+    /// policy or an expiry either found the entry or is seen here. The record names the policy that
+    /// refused.
     pub(crate) fn still_standing(
         &self,
-        worker: &WorkerId,
+        draft: &mut Draft,
+        worker: &Arc<Worker>,
         standing: &Standing,
     ) -> Result<(), Refusal> {
-        if !self.listener.identification.is_admitted(worker, &*self.shared.workers) {
-            return Err(Refusal::Revoked);
-        }
-        Ok(self.shared.holds(&self.shared.policy.load(), standing)?)
+        let in_force = self.shared.in_force.load();
+        let judged = match self.listener.identification.is_admitted(worker, &*in_force.workers) {
+            false => Err(Refusal::Revoked),
+            true => self.shared.holds(&in_force.policy, standing).map_err(Refusal::from),
+        };
+        judged.inspect_err(|_| draft.judged_by(in_force.policy.revision()))
     }
 }
 

@@ -192,7 +192,8 @@ async fn on_proxy(
 
     // 3 identify: entered under the name first, checked second.
     let identification = &connection.listener.identification;
-    let worker = identification.identify(request.headers(), &connection.peer, &*shared.workers)?;
+    let workers = shared.in_force.load().workers.clone();
+    let worker = identification.identify(request.headers(), &connection.peer, &*workers)?;
     draft.worker(&worker);
     registration.identify(&worker.id);
     connection.seat(&worker.id)?;
@@ -229,7 +230,7 @@ async fn forward(
     let Reached { mut origin, grant, key, kept } =
         reach(connection, draft, &asked, permit, Reuse::Kept).await?;
     let mut granted = Granted { asked, grant };
-    granted.stand(connection, registration)?;
+    granted.stand(connection, draft, registration)?;
     let again = kept.then(|| outbound.again());
     let mut sent = send(connection, draft, &granted, outbound, &mut origin).await;
 
@@ -242,7 +243,7 @@ async fn forward(
         let reached = reach(connection, draft, &granted.asked, permit, Reuse::Never).await?;
         origin = reached.origin;
         granted.grant = reached.grant;
-        granted.stand(connection, registration)?;
+        granted.stand(connection, draft, registration)?;
         sent = send(connection, draft, &granted, outbound, &mut origin).await;
     }
     let Sent { response, limit, bounds, upload, upgrade } = sent?;
@@ -294,7 +295,7 @@ async fn in_tunnel(
     }
 
     let granted = Granted { asked, grant };
-    granted.stand(connection, registration)?;
+    granted.stand(connection, draft, registration)?;
 
     let mut origin = tunnel.origin.lock().await;
     draft.meter().touch();
@@ -327,7 +328,7 @@ fn decide(
     asked: &Arc<Asked>,
 ) -> Result<Permit, Refusal> {
     let Asked { worker, method, target } = &**asked;
-    let policy = connection.shared.policy.load_full();
+    let policy = connection.shared.in_force.load().policy.clone();
     let ask = Ask { worker, method: Method::parse(method)?, target };
     let began = Instant::now();
     let permit = policy.decide(&ask, connection.shared.clock.now());
@@ -388,7 +389,7 @@ async fn reach(
     // 6 pin
     let pinned = permit.pin(&answers, &shared.own.current())?;
     let standing = Standing::Request { asked: asked.clone(), peer: None };
-    connection.still_standing(&asked.worker.id, &standing)?;
+    connection.still_standing(draft, &asked.worker, &standing)?;
 
     // 7 connect: by a connection that this worker had made to one of the pinned addresses, or anew
     // while the decision is written. Not a byte follows before both are done.
@@ -437,11 +438,16 @@ struct Granted {
 
 impl Granted {
     /// Enters the right in the live index first and checks it second.
-    fn stand(&self, connection: &Connection, registration: &Registration) -> Result<(), Refusal> {
+    fn stand(
+        &self,
+        connection: &Connection,
+        draft: &mut Draft,
+        registration: &Registration,
+    ) -> Result<(), Refusal> {
         let standing = self.standing();
         registration.stand(self.grant.rule(), self.grant.credentials(), standing.clone());
         registration.until(self.grant.expires());
-        connection.still_standing(&self.asked.worker.id, &standing)
+        connection.still_standing(draft, &self.asked.worker, &standing)
     }
 
     fn standing(&self) -> Standing {
@@ -485,7 +491,7 @@ impl From<Unsent> for Refusal {
 /// Stages 8 and 9: makes the request fit to leave, sends it, and waits for the answer's head.
 async fn send(
     connection: &Connection,
-    draft: &Draft,
+    draft: &mut Draft,
     granted: &Granted,
     outbound: Outbound,
     origin: &mut Origin,
@@ -520,7 +526,7 @@ async fn send(
     // 9 relay, if the right has not ended while the request was made ready.
     let now = shared.clock.now();
     if grant.expires().is_some_and(|at| at <= now) {
-        connection.still_standing(&worker.id, &granted.standing())?;
+        connection.still_standing(draft, worker, &granted.standing())?;
     }
     let bounds = Bounds::new(limits, grant.expires(), now);
     draft.meter().touch();
@@ -529,15 +535,17 @@ async fn send(
         hop::go_on_as_websocket(request.headers_mut());
     }
     let flood = interim.listen(&mut request);
+    let meter = draft.meter().clone();
     let answered = tokio::select! {
         answered = origin.sender().try_send_request(request) => answered,
         () = flood.cancelled() => return Err(Refusal::UpstreamProtocol.into()),
-        by = bounds.exceeded(draft.meter()) => {
+        by = bounds.exceeded(&meter) => {
             // The answer has not begun, so there is a status left to say it with. Where the rule
             // has expired meanwhile, what is left of the policy says why.
-            let expired = by == ClosedBy::Policy;
-            let denied = expired.then(|| connection.still_standing(&worker.id, &granted.standing()).err());
-            return Err(denied.flatten().unwrap_or(Refusal::UpstreamTimeout).into());
+            if by == ClosedBy::Policy {
+                connection.still_standing(draft, worker, &granted.standing())?;
+            }
+            return Err(Refusal::UpstreamTimeout.into());
         }
     };
     let response = match answered {

@@ -97,9 +97,9 @@ impl Identification {
         }
     }
 
-    /// Whether `id` may still act; the anonymous worker may as long as its listener is there.
-    pub(crate) fn is_admitted(&self, id: &WorkerId, workers: &dyn Workers) -> bool {
-        *id == self.anonymous.id || workers.is_admitted(id)
+    /// Whether `worker` may still act; the anonymous one may as long as its listener is there.
+    pub(crate) fn is_admitted(&self, worker: &Arc<Worker>, workers: &dyn Workers) -> bool {
+        worker.id == self.anonymous.id || workers.is_admitted(worker)
     }
 
     /// Returns whom the other end of the connection names by where or who it is.

@@ -71,7 +71,7 @@ pub(crate) enum LimitError {
 
 /// All accounts; one of it per proxy.
 pub(crate) struct Accounts {
-    in_force: Arc<ArcSwap<Policy>>,
+    in_force: ArcSwap<Policy>,
     clock: Arc<dyn Clock>,
     accounts: Sharded<Key, Arc<Account>>,
     count: AtomicUsize,
@@ -82,13 +82,9 @@ type Key = (WorkerId, RuleId);
 
 impl Accounts {
     /// Continues with what was used before; the figures are those of the policy in force.
-    pub(crate) fn new(
-        in_force: Arc<ArcSwap<Policy>>,
-        clock: Arc<dyn Clock>,
-        before: Vec<Used>,
-    ) -> Self {
+    pub(crate) fn new(policy: Arc<Policy>, clock: Arc<dyn Clock>, before: Vec<Used>) -> Self {
         let accounts = Self {
-            in_force,
+            in_force: ArcSwap::new(policy),
             clock,
             accounts: Sharded::new(),
             count: AtomicUsize::new(0),
@@ -168,9 +164,10 @@ impl Accounts {
         refused
     }
 
-    /// Puts the figures of a policy in force that has just been stored. Of a rule that it does not
-    /// have the old ones stay, for what may still be live.
-    pub(crate) fn figure(&self, policy: &Policy) {
+    /// Puts the figures of `policy` in force. Of a rule that it does not have the old ones stay, for
+    /// what may still be live.
+    pub(crate) fn figure(&self, policy: &Arc<Policy>) {
+        self.in_force.store(policy.clone());
         for shard in self.accounts.all() {
             for ((_, rule), account) in shard.iter() {
                 if let Some(limits) = policy.limits(rule) {

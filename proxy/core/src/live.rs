@@ -6,7 +6,7 @@
 //! reset. The index holds no sockets and waits for nothing.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,
@@ -139,9 +139,17 @@ impl Live {
         })
     }
 
-    /// Cuts every entry whose standing `lost` says is no longer allowed.
-    pub(crate) fn cut_losers(&self, lost: impl Fn(&Standing) -> bool) -> usize {
-        self.cut_where(ClosedBy::Policy, |entry| lost(&entry.standing))
+    /// Cuts all of the workers that are `gone`, and whatever stands where `lost` says that it may
+    /// not any more.
+    pub(crate) fn cut_losers(
+        &self,
+        gone: &HashSet<WorkerId>,
+        lost: impl Fn(&Standing) -> bool,
+    ) -> usize {
+        self.cut_each(|entry| match &entry.worker {
+            Some(worker) if gone.contains(worker) => Some(ClosedBy::Revoked),
+            Some(_) | None => lost(&entry.standing).then_some(ClosedBy::Policy),
+        })
     }
 
     /// Cuts every entry whose rule has expired by `now`.
@@ -150,16 +158,22 @@ impl Live {
     }
 
     fn cut_where(&self, by: ClosedBy, chosen: impl Fn(&Entry) -> bool) -> usize {
+        self.cut_each(|entry| chosen(entry).then_some(by))
+    }
+
+    fn cut_each(&self, cause: impl Fn(&Entry) -> Option<ClosedBy>) -> usize {
         let began = Instant::now();
         let mut cut = 0;
         for shard in &self.shards {
-            for entry in lock(shard).values().filter(|entry| chosen(entry)) {
-                entry.cut.now(by);
-                cut += 1;
+            for entry in lock(shard).values() {
+                if let Some(by) = cause(entry) {
+                    entry.cut.now(by);
+                    self.metrics.cut.of(by).add(1);
+                    cut += 1;
+                }
             }
         }
         if cut > 0 {
-            self.metrics.cut.of(by).add(cut as u64);
             self.metrics.cutting.observe(began.elapsed());
         }
         cut

@@ -2,6 +2,7 @@
 //! program changes it while it runs.
 
 use std::{
+    collections::HashSet,
     io,
     net::SocketAddr,
     sync::Arc,
@@ -62,10 +63,16 @@ pub struct Budgets {
     pub store: Arc<dyn BudgetStore>,
 }
 
+/// What exchanges are judged by. It is exchanged as one, so that nobody sees new workers under the
+/// old policy.
+pub(crate) struct InForce {
+    pub(crate) workers: Arc<dyn Workers>,
+    pub(crate) policy: Arc<Policy>,
+}
+
 /// What all exchanges share.
 pub(crate) struct Shared {
-    pub(crate) policy: Arc<ArcSwap<Policy>>,
-    pub(crate) workers: Arc<dyn Workers>,
+    pub(crate) in_force: ArcSwap<InForce>,
     pub(crate) recorder: Recorder,
     pub(crate) bridge: Arc<dyn Bridge>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -169,11 +176,9 @@ impl Proxy {
         let listening =
             addresses.iter().filter_map(ListenAddress::tcp).chain(settings.own).collect();
         let own = Own::new(listening, resolver.servers()).map_err(BindError::Interfaces)?;
-        let policy = Arc::new(ArcSwap::new(policy));
         let accounts = Accounts::new(policy.clone(), ports.clock.clone(), ports.budgets.used);
         let shared = Arc::new(Shared {
-            policy,
-            workers: ports.workers,
+            in_force: ArcSwap::from_pointee(InForce { workers: ports.workers, policy }),
             recorder: ports.recorder,
             bridge: ports.bridge,
             clock: ports.clock,
@@ -263,11 +268,30 @@ impl Handle {
     /// Puts `policy` in force for everything from now on, and cuts what it no longer allows.
     /// Returns how many live entries that were.
     pub fn replace_policy(&self, policy: Arc<Policy>) -> usize {
+        self.0.in_force.rcu(|now| InForce { workers: now.workers.clone(), policy: policy.clone() });
+        self.sweep(&policy, &HashSet::new())
+    }
+
+    /// Puts other workers and a policy in force as one, and cuts what is no longer allowed, all of
+    /// the workers in `gone` included. Returns how many live entries that were.
+    pub fn replace(
+        &self,
+        workers: Arc<dyn Workers>,
+        policy: Arc<Policy>,
+        gone: &HashSet<WorkerId>,
+    ) -> usize {
+        self.0.in_force.store(Arc::new(InForce { workers, policy: policy.clone() }));
+        self.sweep(&policy, gone)
+    }
+
+    /// Follows after what is in force: an exchange in between has seen that by itself.
+    fn sweep(&self, policy: &Arc<Policy>, gone: &HashSet<WorkerId>) -> usize {
         let shared = &self.0;
-        // In force first, swept second: an exchange in between sees the new policy itself.
-        shared.policy.store(policy.clone());
-        shared.accounts.figure(&policy);
-        shared.live.cut_losers(|standing| shared.holds(&policy, standing).is_err())
+        shared.accounts.figure(policy);
+        for worker in gone {
+            shared.pool.cut(worker, ClosedBy::Revoked);
+        }
+        shared.live.cut_losers(gone, |standing| shared.holds(policy, standing).is_err())
     }
 
     /// Resets everything that `selector` names, on both sides, and returns how many entries it was.
@@ -289,7 +313,7 @@ impl Handle {
 
     /// Returns the revision of the policy in force.
     pub fn revision(&self) -> Revision {
-        self.0.policy.load().revision()
+        self.0.in_force.load().policy.revision()
     }
 
     /// Returns how many connections and exchanges are open.

@@ -256,6 +256,11 @@ impl Draft {
         self.line.decide_us = Some(micros(took));
     }
 
+    /// Notes another policy than the one that was asked first.
+    pub(crate) fn judged_by(&mut self, revision: Revision) {
+        self.line.policy = Some(revision.to_string());
+    }
+
     /// Notes what the policy said, for an exchange that ends before it can be written.
     pub(crate) fn permitted(&mut self, verdict: Verdict, rule: Option<&RuleId>) {
         self.permitted = Some(verdict);

@@ -58,7 +58,7 @@ pub(super) async fn connect(
     let shared = &connection.shared;
 
     // 4 decide: host and port; the first bytes will select the rule.
-    let policy = shared.policy.load_full();
+    let policy = shared.in_force.load().policy.clone();
     let ask = TunnelAsk { worker: &worker, authority: &authority };
     let began = Instant::now();
     let permit = policy.decide_tunnel(&ask, shared.clock.now());
@@ -77,7 +77,7 @@ pub(super) async fn connect(
 
     // 6 pin
     let pinned = permit.pin(&answers, &shared.own.current())?;
-    connection.still_standing(&worker.id, &standing)?;
+    connection.still_standing(draft, &worker, &standing)?;
 
     // 7 connect
     let connected = timed_dial(pinned, connection).await?;
@@ -86,7 +86,7 @@ pub(super) async fn connect(
     let peer = Some(connected.grant.peer());
     let standing = standing_of(&worker, &authority, peer, None);
     registration.stand(None, &[], standing.clone());
-    connection.still_standing(&worker.id, &standing)?;
+    connection.still_standing(draft, &worker, &standing)?;
     Ok(OpenTunnel { worker, authority, connected })
 }
 
@@ -224,7 +224,7 @@ async fn select(
         return close(&connection, draft, Refusal::Audit(error)).await;
     }
     registration.until(passage.expires());
-    if let Err(refusal) = connection.still_standing(&worker.id, &standing) {
+    if let Err(refusal) = connection.still_standing(&mut draft, &worker, &standing) {
         return close(&connection, draft, refusal).await;
     }
     let bounds = Bounds::new(passage.limits(), passage.expires(), shared.clock.now());

@@ -99,6 +99,10 @@ fn rows(table: &str) -> impl Iterator<Item = Vec<&str>> {
 }
 
 fn workers() -> StaticWorkers {
+    StaticWorkers::new(known())
+}
+
+fn known() -> Vec<KnownWorker> {
     let known = |row: Vec<&str>| {
         let [id, source, uid, token] = row[..] else { panic!("{row:?}") };
         let id = WorkerId::parse(id).unwrap();
@@ -112,7 +116,7 @@ fn workers() -> StaticWorkers {
             },
         }
     };
-    StaticWorkers::new(rows(WORKERS).map(known).collect())
+    rows(WORKERS).map(known).collect()
 }
 
 fn listener(takes: &str) -> Identification {
@@ -231,11 +235,32 @@ fn workers_that_cannot_be_told_apart_are_not_guessed() {
     assert_eq!(identified("peer,anonymous", "uid=7", &nothing, &workers), "required");
 }
 
+/// What was identified under another configuration is not who has the name now, unless nothing about
+/// it has changed.
 #[test]
-fn a_worker_is_admitted_while_it_is_known() {
-    let (workers, listener) = (workers(), listener("token"));
-    let id = |text| WorkerId::parse(text).unwrap();
-    assert!(listener.is_admitted(&id("badge"), &workers));
-    assert!(listener.is_admitted(&id("anonymous"), &workers));
-    assert!(!listener.is_admitted(&id("badge2"), &workers));
+fn a_worker_keeps_its_rights_only_while_all_about_it_stays_the_same() {
+    let (before, listener) = (workers(), listener("token"));
+    let anonymous = WorkerId::parse("anonymous").unwrap();
+    let anonymous = Arc::new(Worker { id: anonymous, labels: Default::default() });
+    let badge = before.with_id("badge").unwrap().worker.clone();
+    assert!(listener.is_admitted(&badge, &before));
+    assert!(listener.is_admitted(&anonymous, &before));
+
+    let after = |change: &dyn Fn(&mut KnownWorker)| {
+        let mut next = known();
+        next.reverse();
+        next.iter_mut().filter(|known| known.worker.id == badge.id).for_each(change);
+        let (after, gone) = before.succeeded_by(next);
+        assert!(listener.is_admitted(&anonymous, &after));
+        (listener.is_admitted(&badge, &after), gone.into_iter().collect::<Vec<_>>())
+    };
+    let lost = (false, vec![badge.id.clone()]);
+    assert_eq!(after(&|_| {}), (true, vec![]));
+    assert_eq!(after(&|known| known.proofs.uid = Some(77)), lost);
+    assert_eq!(after(&|known| known.proofs.token_sha256 = Some([7; 32])), lost);
+    let labels = || [("pool", "build")].into_iter().collect();
+    let labelled = || Arc::new(Worker { id: badge.id.clone(), labels: labels() });
+    assert_eq!(after(&|known| known.worker = labelled()), lost);
+    let other = || Arc::new(Worker { id: anonymous.id.clone(), labels: labels() });
+    assert_eq!(after(&|known| known.worker = other()), lost);
 }

@@ -4,7 +4,11 @@
 //! has an index of its own, so naming a worker costs the same whether there are ten or ten
 //! thousand. Nothing here judges: what a set of proofs amounts to is said in `identify`.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use egret_policy::{Worker, WorkerId};
 use ipnet::IpNet;
@@ -29,8 +33,9 @@ pub trait Workers: Send + Sync {
     /// Returns whom the user at the other end of a Unix socket names.
     fn of_uid(&self, uid: u32) -> Named;
 
-    /// Whether `id` still has its rights; asked again before the first byte upstream.
-    fn is_admitted(&self, id: &WorkerId) -> bool;
+    /// Whether `worker`, which was found here, still has its rights; asked again before the first
+    /// byte upstream. One of the same id with other labels or proofs is not the one that was found.
+    fn is_admitted(&self, worker: &Arc<Worker>) -> bool;
 }
 
 /// Whom an address or a user names.
@@ -75,7 +80,7 @@ pub struct Proofs {
     pub uid: Option<u32>,
 }
 
-/// The workers of the configuration file; they stay until the proxy is told otherwise.
+/// The workers of one configuration file. Another one has others: see [`StaticWorkers::succeeded_by`].
 #[derive(Debug, Default)]
 pub struct StaticWorkers {
     by_id: HashMap<Box<str>, Arc<KnownWorker>>,
@@ -89,7 +94,29 @@ impl StaticWorkers {
     /// user with another has a token, is the configuration reader's to check. Where it has not,
     /// those who cannot be told apart are refused.
     pub fn new(workers: Vec<KnownWorker>) -> Self {
-        let workers: Vec<_> = workers.into_iter().map(Arc::new).collect();
+        Self::indexed(workers.into_iter().map(Arc::new).collect())
+    }
+
+    /// Returns the workers that come after these, and which of these lose their rights by it: those
+    /// that are missing, and those whose labels or proofs are others, so that what began under the
+    /// old ones has to begin again. One that is the same in both keeps what it has.
+    pub fn succeeded_by(&self, workers: Vec<KnownWorker>) -> (Self, HashSet<WorkerId>) {
+        let mut gone: HashSet<_> =
+            self.by_id.values().map(|known| known.worker.id.clone()).collect();
+        let workers = workers.into_iter().map(|known| {
+            match self.by_id.get(known.worker.id.as_str()).filter(|before| ***before == known) {
+                Some(same) => {
+                    gone.remove(&known.worker.id);
+                    same.clone()
+                }
+                None => Arc::new(known),
+            }
+        });
+        let successor = Self::indexed(workers.collect());
+        (successor, gone)
+    }
+
+    fn indexed(workers: Vec<Arc<KnownWorker>>) -> Self {
         let mut indexed = Self { by_source: Sources::new(&workers), ..Self::default() };
         for known in workers {
             let Proofs { token_sha256, source: _, uid } = &known.proofs;
@@ -123,7 +150,9 @@ impl Workers for StaticWorkers {
         self.by_uid.get(&uid).cloned().unwrap_or(Named::Nobody)
     }
 
-    fn is_admitted(&self, id: &WorkerId) -> bool {
-        self.by_id.contains_key(id.as_str())
+    fn is_admitted(&self, worker: &Arc<Worker>) -> bool {
+        // The very one, not one that looks like it: its proofs may be others now.
+        let known = self.by_id.get(worker.id.as_str());
+        known.is_some_and(|known| Arc::ptr_eq(&known.worker, worker))
     }
 }

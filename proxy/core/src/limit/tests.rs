@@ -54,13 +54,11 @@ impl Ledger {
     }
 
     fn after(limits: &str, before: Vec<Used>) -> Self {
-        let in_force = Arc::new(ArcSwap::from_pointee(policy(limits)));
-        Self { accounts: Accounts::new(in_force, Arc::new(Noon), before) }
+        Self { accounts: Accounts::new(Arc::new(policy(limits)), Arc::new(Noon), before) }
     }
 
     fn reload(&self, limits: &str) {
         let policy = Arc::new(policy(limits));
-        self.accounts.in_force.store(policy.clone());
         self.accounts.figure(&policy);
     }
 

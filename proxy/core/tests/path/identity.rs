@@ -428,9 +428,9 @@ impl Workers for Fickle {
         self.workers.of_uid(uid)
     }
 
-    fn is_admitted(&self, id: &WorkerId) -> bool {
+    fn is_admitted(&self, worker: &Arc<Worker>) -> bool {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        id.as_str() != "fickle" && self.workers.is_admitted(id)
+        worker.id.as_str() != "fickle" && self.workers.is_admitted(worker)
     }
 }
 

@@ -278,8 +278,8 @@ impl Workers for Roster {
         self.workers.of_uid(uid)
     }
 
-    fn is_admitted(&self, id: &WorkerId) -> bool {
-        self.workers.is_admitted(id) && self.has(id.as_ref())
+    fn is_admitted(&self, worker: &Arc<Worker>) -> bool {
+        self.workers.is_admitted(worker) && self.has(worker.id.as_str())
     }
 }
 
