@@ -45,7 +45,11 @@ pub use self::{
     live::Selector,
     metrics::Metrics,
     proxy::{BindError, Budgets, Handle, Ports, Proxy},
-    record::{ClosedBy, Flush, RecordError, Recorder},
+    record::{
+        ClosedBy, Extent, Fault, Flush, HeadKey, HeadKeyError, KeptHead, LineHash, NEWEST_HEAD,
+        OnFailure, OpenError, PolicyChange, PublicKey, RecordError, RecordSettings, Recorder,
+        Verified, Verifier, segment_name, segments,
+    },
     resolve::{ResolverError, SystemError},
     roots::{Roots, RootsError},
     settings::{

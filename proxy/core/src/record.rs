@@ -15,11 +15,18 @@ use std::{
 
 use egret_policy::{Authority, Revision, RuleId, Target, Verdict, Worker};
 use serde::Serialize;
-use tokio::sync::mpsc::OwnedPermit;
 use ulid::Ulid;
 
-use self::writer::Message;
-pub use self::writer::{Flush, RecordError, Recorder};
+pub use self::{
+    chain::LineHash,
+    end::{NEWEST_HEAD, OpenError},
+    head::{HeadKey, HeadKeyError, PublicKey},
+    ledger::{OnFailure, RecordSettings},
+    segments::{segment_name, segments},
+    verify::{Extent, Fault, KeptHead, Verified, Verifier},
+    writer::{Flush, PolicyChange, RecordError, Recorder},
+};
+use self::{event::Event, line::Line, writer::Room};
 use crate::{
     clock::Clock,
     limit::DenialSum,
@@ -33,6 +40,15 @@ use crate::{
     seldom::Seldom,
 };
 
+mod chain;
+mod end;
+mod event;
+mod head;
+mod ledger;
+mod line;
+mod segments;
+mod strict;
+mod verify;
 mod writer;
 
 label! {
@@ -63,66 +79,6 @@ label! {
     }
 }
 
-/// One line of the record. The field names are public interface; an absent fact is an absent field.
-#[derive(Debug, Default, Clone, Serialize)]
-pub(crate) struct Line {
-    seq: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    time: String,
-    event: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    worker: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    labels: Option<BTreeMap<String, String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    listener: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scheme: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    verdict: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    policy: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    addresses: Option<Vec<IpAddr>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pinned: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sni: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_up: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes_down: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    decide_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dns_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connect_us: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    closed_by: Option<ClosedBy>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    count: Option<u64>,
-}
-
 /// Writes the one record of many denials (`audit.denials`), and returns when the kernel has it.
 pub(crate) async fn summed(
     recorder: &Recorder,
@@ -133,15 +89,14 @@ pub(crate) async fn summed(
     let line = Line {
         id: Some(id.clone()),
         time: time(clock),
-        event: "audit.denials",
+        event: Event::Denials,
         worker: worker.as_deref().map(str::to_owned),
         listener: listener.as_deref().map(str::to_owned),
         reason: Some(code.as_str()),
         count: Some(*count),
         ..Line::default()
     };
-    let room = recorder.reserve().await?;
-    writer::write(room, Box::new(line)).await
+    recorder.reserve().await?.write(Box::new(line)).await
 }
 
 /// The record of one exchange while it runs.
@@ -151,8 +106,8 @@ pub(crate) struct Draft {
     clock: Arc<dyn Clock>,
     cut: Cut,
     /// Room for each record, taken before the exchange began; gone once it is written.
-    decision: Option<OwnedPermit<Message>>,
-    completion: Option<OwnedPermit<Message>>,
+    decision: Option<Room>,
+    completion: Option<Room>,
     /// What the policy said, while the decision is not written.
     permitted: Option<Verdict>,
     opened: Instant,
@@ -314,7 +269,7 @@ impl Draft {
 
     async fn decide(&mut self, judged: Judged, reason: Code) -> Result<(), RecordError> {
         let Some(room) = self.decision.take() else { return Ok(()) };
-        let written = writer::write(room, self.decision(judged, reason)).await;
+        let written = room.write(self.decision(judged, reason)).await;
         if written.is_err() {
             // What could not be decided on record was refused; its end is not kept for later.
             self.completion = None;
@@ -326,7 +281,7 @@ impl Draft {
         self.metrics().requests.of(judged).of(reason).add(1);
         self.line.verdict = Some(judged.word());
         self.line.reason = Some(reason.as_str());
-        self.line.event = "decision";
+        self.line.event = Event::Decision;
         self.line.time = time(&*self.clock);
         self.line.clone()
     }
@@ -357,10 +312,10 @@ impl Draft {
         let Some(room) = self.completion.take() else { return };
         if let (Some(verdict), Some(room)) = (self.permitted, self.decision.take()) {
             let (judged, reason) = told(verdict);
-            room.send(Message::unanswered(self.decision(judged, reason)));
+            room.tell(self.decision(judged, reason));
         }
         let mut line = std::mem::take(&mut self.line);
-        line.event = "completion";
+        line.event = Event::Completion;
         line.time = time(&*self.clock);
         line.bytes_up = Some(self.meter.up());
         line.bytes_down = Some(self.meter.down());
@@ -377,7 +332,7 @@ impl Draft {
             Some(200) if connect => {}
             Some(_) | None => self.metrics().request.observe(took),
         }
-        room.send(Message::unanswered(line));
+        room.tell(line);
     }
 }
 

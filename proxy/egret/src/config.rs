@@ -14,7 +14,7 @@ use std::{
 use egret_policy::source::{Document, Problem, Report, Span, Table};
 use egret_proxy::{
     ConnectionLimits, DnsSettings, IdentityKind, KnownWorker, ListenAddress, ListenerSettings,
-    Settings,
+    RecordSettings, Settings,
 };
 
 use crate::{
@@ -38,7 +38,7 @@ pub(crate) struct Config {
     pub(crate) origin: Origin,
     pub(crate) policy: PathBuf,
     pub(crate) state: PathBuf,
-    pub(crate) audit: PathBuf,
+    pub(crate) audit: RecordSettings,
     /// Where metrics are answered for, if anywhere.
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) settings: Settings,
@@ -113,7 +113,7 @@ pub(crate) fn embedded(environment: &Environment) -> Result<Config, Failure> {
     Ok(Config {
         origin: Origin::Embedded,
         policy: users_policy(environment)?,
-        audit: state.join(AUDIT),
+        audit: RecordSettings::in_directory(&state.join(AUDIT)),
         metrics: None,
         state,
         settings: Settings {
@@ -174,7 +174,7 @@ fn read(root: &Table<'_>, source: &SourceText, environment: &Environment) -> Opt
     Some(Config {
         origin: Origin::File(source.path.clone()),
         policy: folder.join(policy),
-        audit: state.join(audit),
+        audit: RecordSettings::in_directory(&state.join(audit)),
         metrics: metrics.map(|at| at.value),
         state,
         settings: Settings {

@@ -6,9 +6,10 @@
 use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use egret_policy::{TargetError, TestOutcome};
-use egret_proxy::{ListenAddress, ListenError};
+use egret_proxy::{ListenAddress, ListenError, OpenError};
 
 use crate::{
+    audit::KeyError,
     budgets::BudgetError,
     diagnostic,
     env::shell::ShellError,
@@ -100,8 +101,10 @@ pub(crate) enum Failure {
     Inherit(#[source] io::Error),
     #[error("EGRET_LOG is not a filter")]
     LogFilter(#[source] tracing_subscriber::filter::ParseError),
+    #[error(transparent)]
+    RecordKey(#[from] KeyError),
     #[error("open the record")]
-    Record(#[source] egret_proxy::RecordError),
+    Record(#[source] OpenError),
     #[error("find name servers to ask")]
     Resolver(#[source] egret_proxy::ResolverError),
     #[error(transparent)]
@@ -184,9 +187,16 @@ impl Failure {
             Self::Exists { .. } | Self::Start(_) | Self::Output(_) | Self::Random(_) => {
                 Exit::Failure
             }
+            Self::RecordKey(error) => match error {
+                KeyError::Use { source, .. } => Exit::of_io(source, Exit::Failure),
+                KeyError::Form { .. } => Exit::Failure,
+                KeyError::OpenToOthers { .. } | KeyError::OwnedByOther { .. } => {
+                    Exit::Configuration
+                }
+            },
             Self::Record(error) => match error {
-                egret_proxy::RecordError::Open { source, .. } => Exit::of_io(source, Exit::Failure),
-                egret_proxy::RecordError::Write(_) | egret_proxy::RecordError::Unavailable => {
+                OpenError::Use { source, .. } => Exit::of_io(source, Exit::Failure),
+                OpenError::Broken { .. } | OpenError::Cut { .. } | OpenError::OtherKey { .. } => {
                     Exit::Failure
                 }
             },
@@ -226,11 +236,8 @@ impl Failure {
                 Some("mend the rules or the tests; `egret check FILE` runs them".to_owned())
             }
             Self::LogFilter(_) => Some("write `info`, `debug` or `egret_proxy=trace`".to_owned()),
-            Self::Record(_) => Some(
-                "make the directory writable; a file that does not end in a record can be moved \
-                 away, and a new one is begun"
-                    .to_owned(),
-            ),
+            Self::RecordKey(error) => error.fix(),
+            Self::Record(error) => Some(record_fix(error)),
             Self::Write { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run as the owner of that directory, or name another one".to_owned())
             }
@@ -261,6 +268,21 @@ fn told(failed: &[TestOutcome]) -> String {
         .map(|test| format!("test {} expected {}, got {}", test.index, test.expected, test.got))
         .collect();
     tests.join("; ")
+}
+
+fn record_fix(error: &OpenError) -> String {
+    const ANEW: &str = "move the whole directory away, keep it, and a new record begins";
+    match error {
+        OpenError::Use { .. } => "make the directory writable".to_owned(),
+        OpenError::Broken { path, .. } => format!(
+            "find out who changed it (`egret audit verify {}` says where); then {ANEW}",
+            files::folder(path).display()
+        ),
+        OpenError::Cut { .. } => format!("put back what was removed; or {ANEW}"),
+        OpenError::OtherKey { .. } => {
+            format!("put `audit.key` back into the state directory; or {ANEW}")
+        }
+    }
 }
 
 fn listen_fix(section: &str, address: &ListenAddress, kind: io::ErrorKind) -> String {

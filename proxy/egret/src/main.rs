@@ -24,6 +24,7 @@ mod state;
 mod token;
 mod toml_text;
 
+mod audit;
 mod budgets;
 mod check;
 mod env;

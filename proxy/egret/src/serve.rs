@@ -17,6 +17,7 @@ use tokio::{signal::unix::Signal, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit,
     budgets::BudgetFile,
     cli,
     config::{self, Config, Origin},
@@ -53,7 +54,7 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
     let (store, used) = BudgetFile::open(&config.state)?;
     let budgets = Budgets { used, store: Arc::new(store) };
     descriptors::raise_limit(&config);
-    let (recorder, flush) = Recorder::open(&config.audit).map_err(Failure::Record)?;
+    let (recorder, flush) = audit::open(&config.state, &config.audit, Arc::new(SystemClock))?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -114,7 +115,7 @@ async fn serve(
         policy = %policy_file.display(),
         %revision,
         state = %state.display(),
-        records = %audit.display(),
+        records = %audit.directory.display(),
         "serving"
     );
     let _listening = Listening::write(&state, proxy.addresses(), metrics)?;
@@ -123,7 +124,8 @@ async fn serve(
         output::text(&format!("listening {address}\n"))?;
     }
     if let (Origin::Embedded, Some(address)) = (&origin, proxy.addresses().first()) {
-        let lines = first_start::steps(&policy_file, &state, &audit, &address.to_string());
+        let lines =
+            first_start::steps(&policy_file, &state, &audit.directory, &address.to_string());
         log::say(&lines);
     }
 

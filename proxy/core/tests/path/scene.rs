@@ -11,9 +11,9 @@ use std::{
 
 use egret_policy::{Policy, Timestamp};
 use egret_proxy::{
-    BindError, BudgetStore, Budgets, Clock, ConnectionLimits, DnsSettings, Handle, IdentityKind,
-    KnownWorker, ListenAddress, ListenError, ListenerSettings, Ports, Proxy, Recorder, Settings,
-    StaticWorkers, Used, Workers,
+    BindError, BudgetStore, Budgets, Clock, ConnectionLimits, DnsSettings, Flush, Handle, HeadKey,
+    IdentityKind, KnownWorker, ListenAddress, ListenError, ListenerSettings, Ports, Proxy,
+    RecordSettings, Recorder, Settings, StaticWorkers, Used, Workers,
 };
 use egret_testkit::{
     client::Client,
@@ -103,12 +103,13 @@ impl Stage {
         change: impl FnOnce(&mut Settings),
     ) -> (String, io::ErrorKind) {
         let audit = self.folder();
-        let (recorder, flush) = Recorder::open(audit.path()).unwrap();
+        let clock = Arc::new(SystemClock);
+        let (recorder, flush) = record(audit.path(), clock.clone());
         let ports = Ports {
             workers: Arc::new(StaticWorkers::new(vec![])),
             recorder,
             bridge: Arc::new(NoVault),
-            clock: Arc::new(SystemClock),
+            clock,
             budgets: Budgets { used: vec![], store: Arc::new(Kept::default()) },
             metrics: Arc::default(),
         };
@@ -164,7 +165,7 @@ pub(crate) struct Scene {
 impl Scene {
     fn open(settings: Settings, policy: Arc<Policy>, around: Around) -> Self {
         let Around { workers, clock, audit, used } = around;
-        let (recorder, flush) = Recorder::open(audit.path()).unwrap();
+        let (recorder, flush) = record(audit.path(), clock.clone());
         let kept = Arc::new(Kept::default());
         let budgets = Budgets { used, store: kept.clone() };
         let metrics = Arc::default();
@@ -252,6 +253,12 @@ impl Drop for Scene {
     }
 }
 
+/// Begins a record in a directory.
+fn record(directory: &std::path::Path, clock: Arc<dyn Clock>) -> (Recorder, Flush) {
+    let key = HeadKey::generate().unwrap();
+    Recorder::open(RecordSettings::in_directory(directory), key, clock).unwrap()
+}
+
 /// Compiles a policy that must be good.
 pub(crate) fn compile(text: &str) -> Arc<Policy> {
     let loaded = Policy::load(text);
@@ -260,7 +267,13 @@ pub(crate) fn compile(text: &str) -> Arc<Policy> {
 
 fn read(path: &std::path::Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+    lines.filter(is_about_traffic).collect()
+}
+
+/// Whether a record is not one of the recorder's own: that it began, and what it signed.
+pub(crate) fn is_about_traffic(record: &Value) -> bool {
+    record["event"] != "audit.start" && record["event"] != "audit.head"
 }
 
 /// Where day budgets are kept from one scene to the next.

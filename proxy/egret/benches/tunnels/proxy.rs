@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, thread};
 
 use egret_policy::{HostName, Policy, Timestamp, Worker, WorkerId};
 use egret_proxy::{
-    BudgetStore, Budgets, Clock, ClosedBy, ConnectionLimits, DnsSettings, Handle, IdentityKind,
-    KnownWorker, ListenAddress, ListenerSettings, Ports, Proofs, Proxy, Recorder, Selector,
-    Settings, StaticWorkers, Used,
+    BudgetStore, Budgets, Clock, ClosedBy, ConnectionLimits, DnsSettings, Handle, HeadKey,
+    IdentityKind, KnownWorker, ListenAddress, ListenerSettings, Ports, Proofs, Proxy,
+    RecordSettings, Recorder, Selector, Settings, StaticWorkers, Used,
 };
 use egret_vault_bridge::NoVault;
 use sha2::{Digest, Sha256};
@@ -25,12 +25,15 @@ pub(crate) fn run(origin: &str, ports: &[&str]) -> io::Result<()> {
     let policy = policy(origin, &ports.join(", "))?;
     let settings = settings(origin)?;
     let records = tempfile::tempdir()?;
-    let (recorder, _flush) = Recorder::open(records.path()).map_err(io::Error::other)?;
+    let clock = Arc::new(SystemClock);
+    let key = HeadKey::generate().map_err(io::Error::other)?;
+    let kept = RecordSettings::in_directory(records.path());
+    let (recorder, _flush) = Recorder::open(kept, key, clock.clone()).map_err(io::Error::other)?;
     let ports = Ports {
         workers: Arc::new(StaticWorkers::new(workers()?)),
         recorder,
         bridge: Arc::new(NoVault),
-        clock: Arc::new(SystemClock),
+        clock,
         budgets: Budgets { used: vec![], store: Arc::new(NoBudgets) },
         metrics: Arc::default(),
     };

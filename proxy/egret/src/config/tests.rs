@@ -46,15 +46,16 @@ fn paths_are_relative_to_the_file_and_records_to_the_state() {
     let config = accepted(GOOD);
     assert_eq!(config.policy, Path::new("etc/policy.toml"));
     assert_eq!(config.state, Path::new("/home/me/state"));
-    assert_eq!(config.audit, Path::new("/home/me/state/audit"));
+    assert_eq!(config.audit.directory, Path::new("/home/me/state/audit"));
     let config =
         accepted(&format!("policy = '../p.toml'\nstate_dir = 'var'\n{GOOD}[audit]\npath = 'log'"));
     assert_eq!(config.policy, Path::new("etc/../p.toml"));
     assert_eq!(config.state, Path::new("etc/var"));
-    assert_eq!(config.audit, Path::new("etc/var/log"));
+    assert_eq!(config.audit.directory, Path::new("etc/var/log"));
     let config = accepted(&format!("policy = '/p'\nstate_dir = '/s'\n{GOOD}[audit]\npath = '/a'"));
     assert_eq!(
-        [config.policy, config.state, config.audit].map(|path| path.display().to_string()),
+        [config.policy, config.state, config.audit.directory]
+            .map(|path| path.display().to_string()),
         ["/p", "/s", "/a"]
     );
     refused(&format!("policy = ''\n{GOOD}"), 1, "`policy` is not a path");

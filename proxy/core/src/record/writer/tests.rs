@@ -1,96 +1,305 @@
-use std::fs;
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
 
+use egret_policy::Timestamp;
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::*;
+use crate::record::{Extent, Fault, KeptHead, NEWEST_HEAD, Verifier, segment_name, segments};
+
+/// A clock that a test sets.
+struct Hands(Mutex<Timestamp>);
+
+impl Clock for Hands {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+}
+
+pub(in crate::record) fn noon() -> Arc<dyn Clock> {
+    Arc::new(Hands(Mutex::new("2026-11-21T12:00:00Z".parse().unwrap())))
+}
+
+/// A folder with a record, and the key that signs it.
+struct Place {
+    folder: TempDir,
+    key: Vec<u8>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let key = HeadKey::generate().unwrap().to_pkcs8().unwrap().as_ref().to_vec();
+        Self { folder: TempDir::new().unwrap(), key }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn key(&self) -> HeadKey {
+        HeadKey::from_pkcs8(&self.key).unwrap()
+    }
+
+    fn settings(&self) -> RecordSettings {
+        RecordSettings::in_directory(self.path())
+    }
+
+    fn open(&self) -> Result<(Recorder, Flush), OpenError> {
+        self.open_with(self.settings())
+    }
+
+    fn open_with(&self, settings: RecordSettings) -> Result<(Recorder, Flush), OpenError> {
+        Recorder::open(settings, self.key(), noon())
+    }
+
+    fn first(&self) -> PathBuf {
+        self.path().join("00000001.jsonl")
+    }
+
+    /// All lines, in order.
+    fn lines(&self) -> Vec<Value> {
+        let numbers = segments(self.path()).unwrap();
+        let texts: Vec<_> = numbers
+            .iter()
+            .map(|number| fs::read_to_string(self.path().join(segment_name(*number))).unwrap())
+            .collect();
+        texts.concat().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.lines().iter().map(|line| line["event"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Judges the record as a whole; nothing may be wrong with it.
+    fn verified(&self) -> crate::record::Verified {
+        let mut verifier = match fs::read(self.path().join(NEWEST_HEAD)) {
+            Ok(head) => Verifier::expecting(KeptHead::read(&head).unwrap()),
+            Err(_) => Verifier::default(),
+        };
+        let mut faults = Vec::new();
+        for number in segments(self.path()).unwrap() {
+            let bytes = fs::read(self.path().join(segment_name(number))).unwrap();
+            verifier.file(&bytes[..], |line, fault| faults.push((number, line, fault))).unwrap();
+        }
+        let (verified, whole) = verifier.finish(Extent::Whole);
+        assert_eq!((faults, whole), (vec![], vec![]));
+        verified
+    }
+}
 
 fn line(reason: &'static str) -> Box<Line> {
-    Box::new(Line { reason: Some(reason), event: "decision", ..Line::default() })
+    Box::new(Line { time: time(&*noon()), reason: Some(reason), ..Line::default() })
 }
 
-fn lines(directory: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(directory.join("00000001.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+async fn write(recorder: &Recorder) -> Result<(), RecordError> {
+    recorder.reserve().await?.write(line("egress.allowed")).await
 }
 
-async fn write_one(recorder: &Recorder) {
-    let room = recorder.reserve().await.unwrap();
-    write(room, line("egress.allowed")).await.unwrap();
+async fn write_some(recorder: &Recorder, count: usize) {
+    for _ in 0..count {
+        write(recorder).await.unwrap();
+    }
 }
 
 #[tokio::test]
 async fn an_acknowledged_line_is_in_the_file_already() {
-    let directory = tempfile::tempdir().unwrap();
-    let audit = directory.path().join("audit");
-    let (recorder, flush) = Recorder::open(&audit).unwrap();
-    write_one(&recorder).await;
-    let written = lines(&audit);
-    assert_eq!(written.len(), 1);
-    assert_eq!(written[0]["seq"], 0);
-    assert_eq!(written[0]["reason"], "egress.allowed");
-    assert!(written[0].get("worker").is_none(), "an absent fact is an absent field");
+    let place = Place::new();
+    let (recorder, flush) = place.open().unwrap();
+    write(&recorder).await.unwrap();
+    let written = place.lines();
+    assert_eq!(place.events(), ["audit.start", "decision"]);
+    assert_eq!((&written[0]["seq"], &written[1]["seq"]), (&0.into(), &1.into()));
+    assert_eq!(written[1]["reason"], "egress.allowed");
+    assert!(written[1].get("worker").is_none(), "an absent fact is an absent field");
+    drop(recorder);
     flush.wait();
 }
 
 #[tokio::test]
-async fn a_second_run_continues_the_count() {
-    let directory = tempfile::tempdir().unwrap();
+async fn a_second_run_continues_the_chain() {
+    let place = Place::new();
     for _ in 0..2 {
-        let (recorder, flush) = Recorder::open(directory.path()).unwrap();
-        write_one(&recorder).await;
+        let (recorder, flush) = place.open().unwrap();
+        assert!(recorder.is_writing());
+        write(&recorder).await.unwrap();
         flush.wait();
+        assert!(!recorder.is_writing(), "nobody writes any more");
     }
-    let seqs: Vec<_> = lines(directory.path()).iter().map(|line| line["seq"].clone()).collect();
-    assert_eq!(seqs, [0, 1]);
+    let run = ["audit.start", "decision", "audit.head"];
+    assert_eq!(place.events(), [run, run].concat());
+    let verified = place.verified();
+    assert_eq!((verified.lines, verified.heads, verified.since_head), (6, 2, 0));
+    assert_eq!(verified.key, Some(place.key().public()));
+}
+
+#[tokio::test]
+async fn the_text_of_a_line_is_what_its_hash_is_of() {
+    let place = Place::new();
+    let (recorder, flush) = place.open().unwrap();
+    write(&recorder).await.unwrap();
+    flush.wait();
+    let text = fs::read_to_string(place.first()).unwrap();
+    let zeros = "0".repeat(64);
+    let mut prev = zeros.as_str();
+    for line in text.lines() {
+        let (sealed, hash) = line.split_once(r#","hash":""#).unwrap();
+        assert!(sealed.ends_with(&format!(r#","prev":"{prev}""#)), "{line}");
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, sealed.as_bytes());
+        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hash, format!("{hex}\"}}"));
+        prev = &hash[..64];
+    }
+    let head = fs::read_to_string(place.path().join(NEWEST_HEAD)).unwrap();
+    assert_eq!(text.lines().last().unwrap(), head.trim_end(), "the very line");
+}
+
+#[tokio::test]
+async fn a_policy_is_recorded_with_what_became_of_it() {
+    let place = Place::new();
+    let (recorder, flush) = place.open().unwrap();
+    let revision = egret_policy::Policy::load("version = 1").policy.unwrap().revision();
+    for change in [
+        PolicyChange::Loaded,
+        PolicyChange::Replaced { cut: 3 },
+        PolicyChange::Refused { problems: 2 },
+    ] {
+        recorder.policy(revision, change).await.unwrap();
+    }
+    flush.wait();
+    let lines = place.lines();
+    let said: Vec<_> = lines
+        .iter()
+        .filter(|line| line["event"] == "policy")
+        .map(|line| (line["reason"].as_str().unwrap(), line["count"].as_u64()))
+        .collect();
+    let expected =
+        [("policy.loaded", None), ("policy.replaced", Some(3)), ("policy.refused", Some(2))];
+    assert_eq!(said, expected);
+    assert_eq!(lines[1]["policy"], revision.to_string());
+    place.verified();
 }
 
 #[tokio::test]
 async fn a_torn_last_line_is_cut_off_and_nothing_before_it() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("00000001.jsonl");
-    fs::write(&file, "{\"seq\":6}\n{\"seq\":7}\n{\"seq\":8,\"rea").unwrap();
-    let (recorder, flush) = Recorder::open(directory.path()).unwrap();
-    write_one(&recorder).await;
+    let place = Place::new();
+    let (recorder, flush) = place.open().unwrap();
+    write(&recorder).await.unwrap();
     flush.wait();
-    let seqs: Vec<_> = lines(directory.path()).iter().map(|line| line["seq"].clone()).collect();
-    assert_eq!(seqs, [6, 7, 8]);
+    let whole = fs::read(place.first()).unwrap();
+    fs::write(place.first(), [&whole[..], br#"{"seq":3,"rea"#].concat()).unwrap();
+    let (recorder, flush) = place.open().unwrap();
+    write(&recorder).await.unwrap();
+    flush.wait();
+    assert!(fs::read(place.first()).unwrap().starts_with(&whole));
+    assert_eq!(place.events()[3..], ["audit.restart", "decision", "audit.head"]);
+    assert_eq!(place.lines()[3]["count"], 13);
+    place.verified();
 }
 
 #[tokio::test]
-async fn a_last_line_that_is_not_a_record_is_not_built_upon() {
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("00000001.jsonl"), "not json\n").unwrap();
-    assert!(matches!(Recorder::open(directory.path()), Err(RecordError::Open { .. })));
-}
+async fn what_is_not_the_end_of_a_chain_is_not_built_upon() {
+    let good = Place::new();
+    let (recorder, flush) = good.open().unwrap();
+    write_some(&recorder, 3).await;
+    flush.wait();
+    let text = fs::read_to_string(good.first()).unwrap();
+    let without_last = text[..text.trim_end().rfind('\n').unwrap() + 1].to_owned();
+    let refused = |text: &str, head: bool| {
+        let place = Place { folder: TempDir::new().unwrap(), key: good.key.clone() };
+        fs::write(place.first(), text).unwrap();
+        if head {
+            fs::copy(good.path().join(NEWEST_HEAD), place.path().join(NEWEST_HEAD)).unwrap();
+        }
+        place.open().err()
+    };
+    assert!(refused(&text, true).is_none());
+    let last_changed = text.replacen("\"audit.head\"", "\"audit.haed\"", 1);
+    assert_ne!(last_changed, text);
+    let earlier_changed = text.replacen("egress.allowed", "egress.denied_", 1);
+    for broken in ["not json\n", "{\"seq\":7}\n", "\n", &last_changed, &earlier_changed] {
+        let error = refused(broken, false);
+        assert!(matches!(error, Some(OpenError::Broken { .. })), "{broken}: {error:?}");
+    }
+    assert!(refused(&without_last, false).is_none(), "nothing says that there was more");
+    let error = refused(&without_last, true);
+    assert!(matches!(error, Some(OpenError::Cut { head: 4, .. })), "{error:?}");
+    let error = refused("", true);
+    assert!(matches!(error, Some(OpenError::Cut { .. })), "{error:?}");
 
-#[test]
-fn the_last_line_is_found_however_long_the_lines_are() {
-    let mut file = tempfile::tempfile().unwrap();
-    let long = "x".repeat(200_000);
-    file.write_all(format!("{long}\n{long}y\ntorn").as_bytes()).unwrap();
-    let (length, last) = last_line(&mut file).unwrap();
-    assert_eq!(length, 400_003);
-    assert_eq!(last.unwrap(), format!("{long}y").into_bytes());
+    let stranger = Place { folder: TempDir::new().unwrap(), ..Place::new() };
+    fs::write(stranger.first(), &text).unwrap();
+    let error = stranger.open().err();
+    assert!(matches!(error, Some(OpenError::OtherKey { .. })), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_decisions_and_keeps_completions_for_later() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("00000001.jsonl");
-    let mut segment = Segment::continue_in(&path).unwrap();
-    // A file that is open for reading only fails every write as a full disk does.
-    let writable = std::mem::replace(&mut segment.file, File::open(&path).unwrap());
+async fn a_full_segment_ends_in_a_head_and_the_next_goes_on() {
+    let place = Place::new();
+    let settings = RecordSettings { segment: 4096, ..place.settings() };
+    let (recorder, flush) = place.open_with(settings).unwrap();
+    write_some(&recorder, 100).await;
+    flush.wait();
+    let numbers = segments(place.path()).unwrap();
+    assert!(numbers.len() > 3, "{numbers:?}");
+    for number in &numbers {
+        let text = fs::read_to_string(place.path().join(segment_name(*number))).unwrap();
+        assert!(text.lines().last().unwrap().contains("audit.head"), "{text}");
+        assert!((1..4096 + 1024).contains(&text.len()), "{}", text.len());
+    }
+    place.verified();
 
-    let (written, answer) = oneshot::channel();
-    let decision = Message { line: line("egress.allowed"), written: Some(written) };
-    segment.append(&mut vec![decision, Message::unanswered(line("egress.upstream_reset"))]);
-    assert!(matches!(answer.await.unwrap(), Err(RecordError::Write(_))));
-    assert!(segment.retry_and_sync().is_err());
+    // A crash at a rotation leaves a segment without a line, or with half of one.
+    let next = place.path().join(segment_name(numbers.len() as u32 + 1));
+    for left in ["", "{\"se"] {
+        fs::write(&next, left).unwrap();
+        let (recorder, flush) = place.open().unwrap();
+        write(&recorder).await.unwrap();
+        flush.wait();
+        assert_eq!(segments(place.path()).unwrap(), numbers);
+    }
+    let events = place.events();
+    assert_eq!(events.iter().filter(|event| *event == "audit.restart").count(), 1);
+    place.verified();
+}
 
-    segment.file = writable;
-    segment.retry_and_sync().unwrap();
-    let written = lines(directory.path());
-    assert_eq!(written.len(), 1, "only what has happened is written later");
-    assert_eq!(written[0]["seq"], 0);
-    assert_eq!(written[0]["reason"], "egress.upstream_reset");
+#[tokio::test]
+async fn old_segments_are_removed_and_the_chain_says_where_it_begins() {
+    let place = Place::new();
+    let settings = RecordSettings { segment: 4096, ..place.settings() };
+    let (recorder, flush) = place.open_with(settings.clone()).unwrap();
+    write_some(&recorder, 100).await;
+    flush.wait();
+    let numbers = segments(place.path()).unwrap();
+    // The third is young, so the fourth stays, too.
+    for number in &numbers {
+        let file = File::options().append(true).open(place.path().join(segment_name(*number)));
+        let written = if [1, 2, 4].contains(number) { "2026-01-01" } else { "2026-11-20" };
+        let written = format!("{written}T00:00:00Z").parse::<Timestamp>().unwrap();
+        file.unwrap().set_modified(written.into()).unwrap();
+    }
+    let (recorder, flush) = place.open_with(settings).unwrap();
+    write(&recorder).await.unwrap();
+    flush.wait();
+    assert!(segments(place.path()).unwrap().starts_with(&numbers[2..]));
+    let verified = place.verified();
+    assert_ne!(verified.first, Some(0));
+    let removed: Vec<_> =
+        place.lines().into_iter().filter(|line| line["event"] == "audit.removed").collect();
+    let names: Vec<_> = removed.iter().map(|line| line["segment"].as_str().unwrap()).collect();
+    assert_eq!(names, ["00000001.jsonl", "00000002.jsonl"]);
+    assert_eq!(removed[1]["begins_at"].as_u64(), verified.first);
+
+    // One more that nothing explains is missing.
+    fs::remove_file(place.path().join(segment_name(3))).unwrap();
+    let mut verifier = Verifier::default();
+    for number in segments(place.path()).unwrap() {
+        let bytes = fs::read(place.path().join(segment_name(number))).unwrap();
+        verifier.file(&bytes[..], |_, fault| panic!("{fault}")).unwrap();
+    }
+    let (_, faults) = verifier.finish(Extent::Whole);
+    assert!(matches!(faults[..], [Fault::Beginning { .. }]), "{faults:?}");
 }

@@ -15,6 +15,8 @@ use std::{
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use serde_json::Value;
 
+use crate::scene::is_about_traffic;
+
 pub(crate) struct Ledger {
     pipe: Arc<File>,
     taken: Arc<Mutex<Vec<u8>>>,
@@ -51,7 +53,8 @@ impl Ledger {
         take_what_is_there(&self.pipe, &self.taken);
         let taken = self.taken.lock().unwrap();
         let lines = taken.split_inclusive(|byte| *byte == b'\n');
-        lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+        let lines = lines.filter_map(|line| serde_json::from_slice(line).ok());
+        lines.filter(is_about_traffic).collect()
     }
 }
 

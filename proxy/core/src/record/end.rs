@@ -1,0 +1,159 @@
+//! Where a record ends, and whether that can be built upon.
+//!
+//! What a crash may leave is taken: a line that is half written, and a segment that was begun and
+//! holds no whole line. Anything else that is not the end of a chain refuses, since to go on there
+//! would bury it: lines that were changed, an end before the newest signed head, heads under
+//! another key. Only the end is read; `verify` judges all of it.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    chain::Chain,
+    head::PublicKey,
+    segments::{Tail, segment, segments, tail},
+    verify::{Fault, KeptHead, Verifier},
+};
+
+/// The newest signed head, beside the segments.
+pub const NEWEST_HEAD: &str = "head.json";
+
+/// Why a record cannot be continued.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OpenError {
+    /// The directory or a file in it cannot be used.
+    #[error("use `{}`", path.display())]
+    Use {
+        /// The directory or file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// What is there is not the end of a chain.
+    #[error("`{}` does not end in a chain of records", path.display())]
+    Broken {
+        /// The segment, or the newest head.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        fault: Fault,
+    },
+    /// Lines that were signed are gone.
+    #[error(
+        "the records in `{}` end before line {head}, the head that was signed last",
+        directory.display()
+    )]
+    Cut {
+        /// Where the records are.
+        directory: PathBuf,
+        /// The number of that head's line.
+        head: u64,
+    },
+    /// The heads are signed under a key that is not ours.
+    #[error("the records in `{}` are signed under key {found}, not {own}", directory.display())]
+    OtherKey {
+        /// Where the records are.
+        directory: PathBuf,
+        /// The key that has signed them.
+        found: PublicKey,
+        /// The key that we would sign with.
+        own: PublicKey,
+    },
+}
+
+impl OpenError {
+    pub(super) fn using(path: &Path, source: io::Error) -> Self {
+        Self::Use { path: path.to_owned(), source: source.into() }
+    }
+}
+
+/// The end of a record.
+#[derive(Debug)]
+pub(super) struct End {
+    /// The segment to go on in, and where in it.
+    pub(super) number: u32,
+    pub(super) length: u64,
+    pub(super) chain: Chain,
+    /// Bytes of a torn line, in all.
+    pub(super) torn: u64,
+    /// Segments without a whole line, after the one to go on in.
+    pub(super) begun: Vec<PathBuf>,
+}
+
+/// Finds the end of the record in a directory. Changes nothing.
+pub(super) fn find(directory: &Path, own: PublicKey) -> Result<End, OpenError> {
+    let mut end = End { number: FIRST, length: 0, chain: Chain::EMPTY, torn: 0, begun: Vec::new() };
+    let mut key = None;
+    let mut numbers = segments(directory).map_err(|error| OpenError::using(directory, error))?;
+    while let Some(number) = numbers.pop() {
+        let path = segment(directory, number);
+        let tail = tail(&path).map_err(|error| OpenError::using(&path, error))?;
+        end.torn += tail.torn;
+        if tail.length == 0 && !numbers.is_empty() {
+            end.begun.push(path);
+            continue;
+        }
+        (end.number, end.length) = (number, tail.length);
+        let before = numbers.last().map(|number| segment(directory, *number));
+        if tail.length > 0 {
+            (end.chain, key) = judge(&path, &tail, before.as_deref())?;
+        }
+        break;
+    }
+    let head = newest_head(directory)?;
+    if let Some(head) = head.as_ref().filter(|head| head.seq() >= end.chain.seq) {
+        return Err(OpenError::Cut { directory: directory.to_owned(), head: head.seq() });
+    }
+    match head.map(|head| head.key()).into_iter().chain(key).find(|key| *key != own) {
+        Some(found) => Err(OpenError::OtherKey { directory: directory.to_owned(), found, own }),
+        None => Ok(end),
+    }
+}
+
+/// Judges the last lines of a segment, and how they go on from the segment before.
+fn judge(
+    path: &Path,
+    tail: &Tail,
+    before: Option<&Path>,
+) -> Result<(Chain, Option<PublicKey>), OpenError> {
+    let mut verifier = Verifier::default();
+    if let (true, Some(before)) = (tail.whole, before) {
+        let tail = self::tail(before).map_err(|error| OpenError::using(before, error))?;
+        feed(&mut verifier, before, &tail)?;
+        if tail.torn > 0 {
+            let fault = Fault::Torn { bytes: tail.torn };
+            return Err(OpenError::Broken { path: before.to_owned(), fault });
+        }
+    }
+    feed(&mut verifier, path, tail)?;
+    let chain = verifier
+        .next()
+        .ok_or_else(|| OpenError::Broken { path: path.to_owned(), fault: Fault::Empty })?;
+    Ok((chain, verifier.key()))
+}
+
+fn feed(verifier: &mut Verifier, path: &Path, tail: &Tail) -> Result<(), OpenError> {
+    for line in tail.lines.split_inclusive(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        verifier.line(line).map_err(|fault| OpenError::Broken { path: path.to_owned(), fault })?;
+    }
+    Ok(())
+}
+
+fn newest_head(directory: &Path) -> Result<Option<KeptHead>, OpenError> {
+    let path = directory.join(NEWEST_HEAD);
+    match fs::read(&path) {
+        Ok(bytes) => {
+            KeptHead::read(&bytes).map(Some).map_err(|fault| OpenError::Broken { path, fault })
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OpenError::using(&path, error)),
+    }
+}
+
+const FIRST: u32 = 1;

@@ -1,0 +1,337 @@
+//! What the writer's thread writes to: the chain, the newest segment, and what a failure left.
+//!
+//! A file consists of whole lines always: what was half written is cut off again. While writing
+//! fails, nothing is acknowledged under [`OnFailure::Refuse`]; what has happened already
+//! (completions) is kept for later, and everything else is counted. The first line that can be
+//! written again says how many records are missing.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::{
+    chain::Chain,
+    end::{self, End, NEWEST_HEAD, OpenError},
+    event::Event,
+    head::HeadKey,
+    line::{HeadLine, Line},
+    segments::segment,
+    time,
+    writer::{Message, RecordError},
+};
+use crate::clock::Clock;
+
+mod rotation;
+
+/// How exchanges are recorded.
+#[derive(Debug, Clone)]
+pub struct RecordSettings {
+    /// Where the segments are; made with mode 0700 if it is not there.
+    pub directory: PathBuf,
+    /// What becomes of exchanges that cannot be recorded.
+    pub on_failure: OnFailure,
+    /// Bytes after which a segment is ended and the next one begun.
+    pub segment: u64,
+    /// How long a segment is kept after its last line.
+    pub keep: Duration,
+}
+
+impl RecordSettings {
+    /// The defaults, in this directory.
+    pub fn in_directory(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            on_failure: OnFailure::Refuse,
+            segment: 256 << 20,
+            keep: Duration::from_hours(90 * 24),
+        }
+    }
+}
+
+/// What becomes of exchanges that cannot be recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They are refused.
+    Refuse,
+    /// They go on, and are counted.
+    Continue,
+}
+
+/// What the writer's thread tells everybody else, and they it.
+#[derive(Debug)]
+pub(super) struct Standing {
+    /// Whether the last attempt to write was a success.
+    pub(super) writing: AtomicBool,
+    /// Records for which there was no room.
+    pub(super) lost: AtomicU64,
+}
+
+/// The newest segment of a record, and the chain that goes on there.
+pub(super) struct Ledger {
+    settings: RecordSettings,
+    key: HeadKey,
+    clock: Arc<dyn Clock>,
+    standing: Arc<Standing>,
+    chain: Chain,
+    number: u32,
+    file: File,
+    /// Bytes of whole lines in the file.
+    length: u64,
+    /// The length from which on the segment is to be ended.
+    full_at: u64,
+    /// Lines that could not be written yet; the chain goes on after them. At most one for each
+    /// exchange that was open when writing began to fail, since none is let through after that.
+    kept: Vec<u8>,
+    /// Records that will never be written, and of which nothing says so yet.
+    lost: u64,
+    /// Whether the last line is a signed head.
+    headed: bool,
+    /// Whether the disk did not take what the kernel had.
+    unsynced: bool,
+}
+
+impl Ledger {
+    /// Opens the record after its last whole line, and takes down that it begins here.
+    pub(super) fn open(
+        settings: RecordSettings,
+        key: HeadKey,
+        clock: Arc<dyn Clock>,
+        standing: Arc<Standing>,
+    ) -> Result<Self, OpenError> {
+        let directory = &settings.directory;
+        let using = |error| OpenError::using(directory, error);
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(using)?;
+        let End { number, length, chain, torn, begun } = end::find(directory, key.public())?;
+        for path in begun {
+            fs::remove_file(&path).map_err(|error| OpenError::using(&path, error))?;
+        }
+        let path = segment(directory, number);
+        let file = continue_at(&path, length).map_err(|error| OpenError::using(&path, error))?;
+        sync_directory(directory).map_err(using)?;
+        let (event, count) = match torn {
+            0 => (Event::Start, None),
+            bytes => (Event::Restart, Some(bytes)),
+        };
+        let mut ledger = Self {
+            full_at: settings.segment,
+            settings,
+            key,
+            clock,
+            standing,
+            chain,
+            number,
+            file,
+            length,
+            kept: Vec::new(),
+            lost: 0,
+            headed: false,
+            unsynced: false,
+        };
+        let line = Line { count, ..ledger.own_line(event) };
+        ledger.chain.seal(&line, &mut ledger.kept);
+        Ok(ledger)
+    }
+
+    /// Writes a batch and answers whoever waits for it.
+    pub(super) fn append(&mut self, batch: &mut Vec<Message>) {
+        for piece in batch.chunks_mut(PIECE) {
+            let result = self.write(piece);
+            if result.is_err() {
+                self.missed(piece);
+            }
+            for message in piece {
+                if let Some(written) = message.written.take() {
+                    // An exchange that no longer waits has been refused already.
+                    let _ = written.send(result.clone());
+                }
+            }
+        }
+        batch.clear();
+    }
+
+    fn write(&mut self, piece: &[Message]) -> Result<(), RecordError> {
+        self.catch_up()?;
+        let before = self.chain;
+        let mut bytes = Vec::new();
+        for message in piece {
+            self.chain.seal(&message.line, &mut bytes);
+        }
+        self.put(&bytes).inspect_err(|_| self.chain = before)?;
+        self.rotate();
+        Ok(())
+    }
+
+    /// Keeps what has happened already, and counts the rest: those exchanges are refused, or go on
+    /// without a record.
+    fn missed(&mut self, piece: &[Message]) {
+        for message in piece {
+            match (self.settings.on_failure, &message.written) {
+                (OnFailure::Refuse, None) => self.chain.seal(&message.line, &mut self.kept),
+                (OnFailure::Refuse, Some(_)) | (OnFailure::Continue, _) => self.lost += 1,
+            }
+        }
+    }
+
+    /// Writes what an earlier failure left, in pieces: a disk that has a little room takes some.
+    fn catch_up(&mut self) -> Result<(), RecordError> {
+        if self.unsynced {
+            self.sync()?;
+        }
+        while !self.kept.is_empty() {
+            let window = &self.kept[..self.kept.len().min(KEPT_PIECE)];
+            let end =
+                window.iter().rposition(|byte| *byte == b'\n').map_or(self.kept.len(), |at| at + 1);
+            let piece: Vec<u8> = self.kept[..end].to_vec();
+            self.put(&piece)?;
+            self.kept.drain(..end);
+        }
+        self.kept = Vec::new();
+        self.lost += self.standing.lost.swap(0, Ordering::Relaxed);
+        if self.lost > 0 {
+            let lost = Line { count: Some(self.lost), ..self.own_line(Event::Lost) };
+            self.put_record(&lost)?;
+            self.lost = 0;
+        }
+        Ok(())
+    }
+
+    /// Brings what the kernel has to the disk, and what it could not have before.
+    pub(super) fn settle(&mut self) -> Result<(), RecordError> {
+        self.catch_up()?;
+        self.sync()
+    }
+
+    /// Signs where the chain has got to, unless nothing was written since, and puts the head
+    /// beside the segments, for who wants to keep it elsewhere.
+    pub(super) fn sign(&mut self) -> Result<(), RecordError> {
+        self.catch_up()?;
+        if self.headed {
+            return Ok(());
+        }
+        let time = time(&*self.clock);
+        let Chain { seq, prev } = self.chain;
+        let before = seq.checked_sub(1).expect("the start of the recorder is a line");
+        let head = self.put_record(&HeadLine {
+            time: &time,
+            event: Event::Head,
+            key: &self.key.public().to_string(),
+            signature: &self.key.sign(before, &prev, &time),
+        })?;
+        // What is kept elsewhere must never be ahead of the disk.
+        self.sync()?;
+        self.headed = true;
+        if let Err(error) = self.publish(&head) {
+            tracing::error!(%error, "put the newest head of the records beside them");
+        }
+        Ok(())
+    }
+
+    fn publish(&self, head: &[u8]) -> io::Result<()> {
+        let directory = &self.settings.directory;
+        let new = directory.join(NEW_HEAD);
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(head)?;
+        file.sync_all()?;
+        fs::rename(&new, directory.join(NEWEST_HEAD))?;
+        sync_directory(directory)
+    }
+
+    /// Writes a record of the recorder's own; nothing may be kept. Returns its line.
+    fn put_record(&mut self, record: &impl Serialize) -> Result<Vec<u8>, RecordError> {
+        let before = self.chain;
+        let mut bytes = Vec::new();
+        self.chain.seal(record, &mut bytes);
+        self.put(&bytes).inspect_err(|_| self.chain = before)?;
+        Ok(bytes)
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
+        match self.file.write_all(bytes) {
+            Ok(()) => {
+                self.length += bytes.len() as u64;
+                self.headed = false;
+                self.stands(None);
+                Ok(())
+            }
+            Err(error) => {
+                if let Err(error) = self.file.set_len(self.length) {
+                    tracing::error!(%error, "cut off a half-written batch of records");
+                }
+                self.stands(Some(&error));
+                Err(RecordError::Write(error.into()))
+            }
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), RecordError> {
+        match self.file.sync_data() {
+            // A pipe has no disk behind it.
+            Err(error) if error.kind() != ErrorKind::InvalidInput => {
+                self.unsynced = true;
+                self.stands(Some(&error));
+                Err(RecordError::Write(error.into()))
+            }
+            Ok(()) | Err(_) => {
+                self.unsynced = false;
+                self.stands(None);
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells once that writing fails, and once that it does no longer.
+    fn stands(&self, failure: Option<&io::Error>) {
+        let writes = failure.is_none() && !self.unsynced;
+        let wrote = self.standing.writing.swap(writes, Ordering::Relaxed);
+        match failure {
+            Some(error) if wrote => tracing::error!(%error, "records cannot be written"),
+            None if writes && !wrote => tracing::info!("records are written again"),
+            Some(_) | None => {}
+        }
+    }
+
+    fn own_line(&self, event: Event) -> Line {
+        Line { time: time(&*self.clock), event, ..Line::default() }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.standing.writing.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Opens a segment to go on at `length`; what is after that is cut off.
+fn continue_at(path: &Path, length: u64) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    if length < file.metadata()?.len() {
+        tracing::warn!(file = %path.display(), "cut off a line that was only half written");
+        file.set_len(length)?;
+    }
+    Ok(file)
+}
+
+/// The name of a file is on disk only when its directory is.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Lines that are written at a time: what an exchange waits for besides its own.
+const PIECE: usize = 128;
+/// Bytes that are written at a time of what a failure left.
+const KEPT_PIECE: usize = 16 << 10;
+const NEW_HEAD: &str = "head.json.new";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! Ends segments that are long enough, and removes those that are old enough.
+//!
+//! A segment ends in a signed head, and its successor goes on with the same chain. Segments are
+//! removed from the oldest on, the newest never, and each removal is on record before it happens:
+//! whoever verifies what is left can tell it from a beginning that was cut off.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead, BufReader, ErrorKind, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    time::SystemTime,
+};
+
+use super::{Ledger, sync_directory};
+use crate::record::{
+    chain::Chain,
+    event::Event,
+    line::RemovedLine,
+    segments::{segment, segment_name, segments},
+    strict, time, verify,
+};
+
+impl Ledger {
+    /// Ends the segment if it is full. One that cannot be ended goes on: the chain does not depend
+    /// on where a file ends.
+    pub(super) fn rotate(&mut self) {
+        if self.length < self.full_at {
+            return;
+        }
+        if let Err(error) = self.begin_next() {
+            tracing::error!(%error, "begin the next segment of the records");
+            self.full_at = self.length + self.settings.segment / 16;
+            return;
+        }
+        self.remove_old();
+    }
+
+    fn begin_next(&mut self) -> io::Result<()> {
+        let directory = self.settings.directory.clone();
+        let number = self.number.checked_add(1).ok_or(ErrorKind::FileTooLarge)?;
+        // Before this one is ended, so that there is always one to write to.
+        let file = begin(&segment(&directory, number))?;
+        self.sign().map_err(io::Error::other)?;
+        sync_directory(&directory)?;
+        (self.file, self.number, self.length) = (file, number, 0);
+        self.full_at = self.settings.segment;
+        Ok(())
+    }
+
+    /// Removes the segments whose last line is older than `keep`.
+    pub(in crate::record) fn remove_old(&mut self) {
+        if let Err(error) = self.remove_older_than_kept() {
+            tracing::error!(%error, "remove old segments of the records");
+        }
+    }
+
+    fn remove_older_than_kept(&mut self) -> io::Result<()> {
+        let directory = self.settings.directory.clone();
+        let now = SystemTime::from(self.clock.now());
+        for pair in segments(&directory)?.windows(2) {
+            let &[old, next] = pair else { break };
+            let path = segment(&directory, old);
+            let written = path.metadata()?.modified()?;
+            // A time to come is not old.
+            let age = now.duration_since(written).unwrap_or_default();
+            if old >= self.number || age < self.settings.keep {
+                break;
+            }
+            let begin = if next == self.number && self.length == 0 {
+                self.chain
+            } else {
+                first(&segment(&directory, next))?
+            };
+            self.catch_up().map_err(io::Error::other)?;
+            self.put_record(&RemovedLine {
+                time: &time(&*self.clock),
+                event: Event::Removed,
+                segment: &segment_name(old),
+                begins_at: begin.seq,
+                begins_after: begin.prev.as_str(),
+            })
+            .map_err(io::Error::other)?;
+            self.sync().map_err(io::Error::other)?;
+            fs::remove_file(&path)?;
+            tracing::info!(segment = segment_name(old), "removed old records");
+        }
+        sync_directory(&directory)
+    }
+}
+
+/// Begins a segment; one that an attempt before this has left is as good, if nothing is in it.
+fn begin(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    match file.metadata()?.len() {
+        0 => Ok(file),
+        _ => Err(ErrorKind::AlreadyExists.into()),
+    }
+}
+
+/// What the first line of a segment continues.
+fn first(path: &Path) -> io::Result<Chain> {
+    let mut line = Vec::new();
+    let mut file = BufReader::new(File::open(path)?.take(verify::LONGEST as u64));
+    file.read_until(b'\n', &mut line)?;
+    let line = line.strip_suffix(b"\n").unwrap_or(&line);
+    let line = strict::read(line).map_err(io::Error::other)?;
+    Ok(Chain { seq: line.said.seq, prev: line.prev })
+}

@@ -1,0 +1,147 @@
+use std::{fs, path::Path};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::record::writer::tests::noon;
+
+struct Place {
+    folder: TempDir,
+    standing: Arc<Standing>,
+    ledger: Ledger,
+    /// The segment, while its disk is full.
+    writable: Option<File>,
+}
+
+type Answer = oneshot::Receiver<Result<(), RecordError>>;
+
+impl Place {
+    fn new(on_failure: OnFailure) -> Self {
+        let folder = TempDir::new().unwrap();
+        let standing =
+            Arc::new(Standing { writing: AtomicBool::new(true), lost: AtomicU64::new(0) });
+        let settings = RecordSettings { on_failure, ..RecordSettings::in_directory(folder.path()) };
+        let key = HeadKey::generate().unwrap();
+        let mut ledger = Ledger::open(settings, key, noon(), standing.clone()).unwrap();
+        ledger.settle().unwrap();
+        Self { folder, standing, ledger, writable: None }
+    }
+
+    /// A file that is open for reading only fails every write as a full disk does.
+    fn fill(&mut self) {
+        let full = File::open(self.path()).unwrap();
+        self.writable = Some(std::mem::replace(&mut self.ledger.file, full));
+    }
+
+    fn make_room(&mut self) {
+        self.ledger.file = self.writable.take().unwrap();
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("00000001.jsonl")
+    }
+
+    fn is_writing(&self) -> bool {
+        self.standing.writing.load(Ordering::Relaxed)
+    }
+
+    /// Appends a decision that is waited for and a completion that is not.
+    fn append(&mut self) -> Answer {
+        let line = |event| Box::new(Line { event, ..self.ledger.own_line(event) });
+        let (written, answer) = oneshot::channel();
+        let decision = Message { line: line(Event::Decision), written: Some(written) };
+        let completion = Message { line: line(Event::Completion), written: None };
+        self.ledger.append(&mut vec![decision, completion]);
+        answer
+    }
+
+    /// What was written after the start: events with their counts.
+    fn written(&self) -> Vec<(String, Option<u64>)> {
+        let said =
+            |line: Value| (line["event"].as_str().unwrap().to_owned(), line["count"].as_u64());
+        lines(&self.path()).into_iter().skip(1).map(said).collect()
+    }
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn event(name: &str, count: impl Into<Option<u64>>) -> (String, Option<u64>) {
+    (name.to_owned(), count.into())
+}
+
+#[test]
+fn a_full_disk_refuses_decisions_and_keeps_completions_for_later() {
+    let mut place = Place::new(OnFailure::Refuse);
+    assert!(place.append().blocking_recv().unwrap().is_ok());
+    place.fill();
+    assert!(place.is_writing());
+    for _ in 0..2 {
+        let answer = place.append().blocking_recv().unwrap();
+        assert!(matches!(answer, Err(RecordError::Write(_))), "{answer:?}");
+    }
+    assert!(!place.is_writing());
+    assert!(place.ledger.settle().is_err());
+    assert!(place.ledger.sign().is_err());
+
+    place.make_room();
+    place.ledger.settle().unwrap();
+    assert!(place.is_writing());
+    place.ledger.sign().unwrap();
+    let expected = [
+        event("decision", None),
+        event("completion", None),
+        event("completion", None),
+        event("completion", None),
+        event("audit.lost", 2),
+        event("audit.head", None),
+    ];
+    assert_eq!(place.written(), expected);
+}
+
+#[test]
+fn where_exchanges_go_on_what_is_missing_is_counted() {
+    let mut place = Place::new(OnFailure::Continue);
+    place.fill();
+    // Nobody waits in this mode; who does all the same is told the truth.
+    assert!(place.append().blocking_recv().unwrap().is_err());
+    place.standing.lost.fetch_add(5, Ordering::Relaxed);
+    assert!(!place.is_writing());
+    place.make_room();
+    place.append();
+    let expected = [event("audit.lost", 7), event("decision", None), event("completion", None)];
+    assert_eq!(place.written(), expected);
+    assert!(place.ledger.kept.is_empty());
+}
+
+#[test]
+fn nothing_is_signed_twice() {
+    let mut place = Place::new(OnFailure::Refuse);
+    for _ in 0..3 {
+        place.ledger.sign().unwrap();
+    }
+    place.append();
+    place.ledger.sign().unwrap();
+    let heads = place.written().iter().filter(|(event, _)| event == "audit.head").count();
+    assert_eq!(heads, 2);
+}
+
+#[test]
+fn a_segment_that_cannot_be_begun_is_done_without() {
+    let mut place = Place::new(OnFailure::Refuse);
+    place.ledger.full_at = 1;
+    place.ledger.settings.segment = 1 << 20;
+    let next = segment(place.folder.path(), 2);
+    fs::write(&next, "in the way").unwrap();
+    assert!(place.append().blocking_recv().unwrap().is_ok());
+    assert!(place.ledger.full_at > 1 << 16, "it is not tried for every line");
+    place.ledger.full_at = 1;
+    fs::remove_file(next).unwrap();
+    assert!(place.append().blocking_recv().unwrap().is_ok());
+    assert_eq!((place.ledger.number, place.ledger.length), (2, 0));
+    assert_eq!(lines(&place.path()).last().unwrap()["event"], "audit.head");
+}

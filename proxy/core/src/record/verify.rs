@@ -1,0 +1,309 @@
+//! Judges a chain, line by line: what was changed, removed, added, moved or cut.
+//!
+//! Pure over bytes, in constant memory. One line is held against the one before it, a signed head
+//! against all before it. After a fault the next line is judged by what the faulty one states, so
+//! that one change is one fault and not one in every line after it. What follows the last signed
+//! head is only as good as the file: whoever can write it can cut it there, or write it anew.
+
+use std::io::{self, BufRead, Read};
+
+use super::{
+    chain::{Chain, LineHash},
+    head::PublicKey,
+    strict::{self, Said, StrictLine},
+};
+
+/// The longest line that is read; egret writes none that is near it.
+pub(super) const LONGEST: usize = 1 << 20;
+
+/// What is wrong with a line, or with the chain as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// Not a line as egret writes it.
+    #[error("this is not a record: {0}")]
+    Syntax(String),
+    /// The bytes are not those that were hashed.
+    #[error("the line was changed: its bytes have the hash {found}, and it says {stated}")]
+    Hash {
+        /// What the line says.
+        stated: LineHash,
+        /// What its bytes have.
+        found: LineHash,
+    },
+    /// The number is not that of the next line.
+    #[error("line {expected} of the chain belongs here, and this is line {found}")]
+    Seq {
+        /// What the line before asks for.
+        expected: u64,
+        /// What the line says.
+        found: u64,
+    },
+    /// The line continues another one than that before it.
+    #[error("the line does not continue the one before it: its `prev` is not that one's hash")]
+    Prev,
+    /// A signed head whose signature is not that of its key over the line before.
+    #[error("the signature of this head is not valid")]
+    Signature,
+    /// A signed head under another key than those before.
+    #[error("this head is signed under key {found}, and those before under {before}")]
+    Key {
+        /// The key up to here.
+        before: PublicKey,
+        /// The key of this head.
+        found: PublicKey,
+    },
+    /// The last line of a file has no end.
+    #[error("the last line is torn after {bytes} bytes: egret crashed here, or the file was cut")]
+    Torn {
+        /// Bytes after the last line feed.
+        bytes: u64,
+    },
+    /// The chain begins later than it should, and no record says why.
+    #[error(
+        "the chain begins with line {seq}, and no record says that those before were removed by age"
+    )]
+    Beginning {
+        /// The first line there is.
+        seq: u64,
+    },
+    /// There is no line at all.
+    #[error("there are no records")]
+    Empty,
+    /// The chain does not reach the head that was kept.
+    #[error("line {seq}, the signed head that was kept, is not in the chain")]
+    HeadMissing {
+        /// The number of that line.
+        seq: u64,
+    },
+    /// The chain has another line in the place of the head that was kept.
+    #[error("this line is not the signed head that was kept: the chain was written anew")]
+    HeadDiffers,
+}
+
+/// A signed head, kept apart from the chain that it is of.
+#[derive(Debug, Clone)]
+pub struct KeptHead {
+    seq: u64,
+    hash: LineHash,
+    key: PublicKey,
+}
+
+impl KeptHead {
+    /// Reads the line of a head, with or without its line feed; refuses one that is not signed.
+    pub fn read(bytes: &[u8]) -> Result<Self, Fault> {
+        let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+        let strict = intact(line)?;
+        match signed(&strict)? {
+            Some(key) => Ok(Self { seq: strict.said.seq, hash: strict.hash, key }),
+            None => Err(Fault::Syntax("it is not a signed head".to_owned())),
+        }
+    }
+
+    /// Returns the number of its line in the chain.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Returns the key that has signed it.
+    pub fn key(&self) -> PublicKey {
+        self.key
+    }
+}
+
+/// Judges the lines of one chain.
+#[derive(Debug, Default)]
+pub struct Verifier {
+    /// Where the next line goes on; unknown before the first line, and after what is none.
+    next: Option<Chain>,
+    begin: Option<Chain>,
+    /// Whether a record says that what was before `begin` was removed.
+    begin_explained: bool,
+    key: Option<PublicKey>,
+    lines: u64,
+    heads: u64,
+    since_head: u64,
+    sought: Option<KeptHead>,
+}
+
+/// What a chain holds.
+#[derive(Debug, Clone, Default)]
+pub struct Verified {
+    /// Lines in all.
+    pub lines: u64,
+    /// Signed heads among them.
+    pub heads: u64,
+    /// Lines after the last signed head: nothing but the file itself vouches for them.
+    pub since_head: u64,
+    /// The number of the first line.
+    pub first: Option<u64>,
+    /// The number and the hash of the last line.
+    pub last: Option<(u64, LineHash)>,
+    /// The key that has signed the heads.
+    pub key: Option<PublicKey>,
+}
+
+/// What the first line that was read is the beginning of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Of a whole record: what was before it must have been removed by age.
+    Whole,
+    /// Of what was given; what was before is not judged.
+    Part,
+}
+
+impl Verifier {
+    /// Judges a chain that must hold this head, and be signed under its key.
+    pub fn expecting(head: KeptHead) -> Self {
+        Self { key: Some(head.key), sought: Some(head), ..Self::default() }
+    }
+
+    /// Judges the lines of the next file. Tells each fault with the number of its line; fails only
+    /// where reading does.
+    pub fn file(
+        &mut self,
+        mut file: impl BufRead,
+        mut tell: impl FnMut(u64, Fault),
+    ) -> io::Result<()> {
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            // One byte more than the longest line and its end.
+            let length = file.by_ref().take(LONGEST as u64 + 2).read_until(b'\n', &mut line)?;
+            let fault = match line.strip_suffix(b"\n") {
+                _ if length == 0 => break,
+                Some(line) => self.line(line).err(),
+                None if length > LONGEST => {
+                    skip_line(&mut file)?;
+                    self.next = None;
+                    Some(Fault::Syntax(format!("it is longer than {LONGEST} bytes")))
+                }
+                None => Some(Fault::Torn { bytes: length as u64 }),
+            };
+            if let Some(fault) = fault {
+                tell(number, fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges the next line, without its line feed.
+    pub fn line(&mut self, line: &[u8]) -> Result<(), Fault> {
+        self.lines += 1;
+        self.since_head += 1;
+        let strict = strict::read(line).map_err(|message| {
+            self.next = None;
+            Fault::Syntax(message)
+        })?;
+        let StrictLine { said: Said { seq, .. }, prev, hash, .. } = strict;
+        let here = Chain { seq, prev };
+        let begin = *self.begin.get_or_insert(here);
+        // The line states what the next one continues, whether or not it should be here.
+        let expected = self.next.replace(Chain { seq: seq.wrapping_add(1), prev: hash });
+        let kept = self.sought.take_if(|head| head.seq == seq);
+        is_intact(&strict)?;
+        match expected {
+            Some(expected) if expected.seq != seq => {
+                return Err(Fault::Seq { expected: expected.seq, found: seq });
+            }
+            Some(expected) if expected.prev != prev => return Err(Fault::Prev),
+            // Only the first line of all continues nothing.
+            None if (seq == 0) != (prev == LineHash::ZERO) => return Err(Fault::Prev),
+            Some(_) | None => {}
+        }
+        if kept.is_some_and(|head| head.hash != hash) {
+            return Err(Fault::HeadDiffers);
+        }
+        if let Some(key) = signed(&strict)? {
+            self.heads += 1;
+            self.since_head = 0;
+            let before = *self.key.get_or_insert(key);
+            if before != key {
+                return Err(Fault::Key { before, found: key });
+            }
+        }
+        let Said { event, begins_at, begins_after, .. } = &strict.said;
+        self.begin_explained |= event == "audit.removed"
+            && *begins_at == Some(begin.seq)
+            && begins_after.as_deref() == Some(begin.prev.as_str());
+        Ok(())
+    }
+
+    /// Judges the chain as a whole, once all of its lines were.
+    pub fn finish(self, extent: Extent) -> (Verified, Vec<Fault>) {
+        let mut faults = Vec::new();
+        match (self.begin, extent) {
+            (None, Extent::Whole | Extent::Part) => faults.push(Fault::Empty),
+            (Some(Chain { seq, .. }), Extent::Whole) if seq != 0 && !self.begin_explained => {
+                faults.push(Fault::Beginning { seq });
+            }
+            (Some(_), Extent::Whole | Extent::Part) => {}
+        }
+        if let Some(head) = &self.sought {
+            faults.push(Fault::HeadMissing { seq: head.seq });
+        }
+        let verified = Verified {
+            lines: self.lines,
+            heads: self.heads,
+            since_head: self.since_head,
+            first: self.begin.map(|begin| begin.seq),
+            last: self.next.map(|next| (next.seq.wrapping_sub(1), next.prev)),
+            key: self.key,
+        };
+        (verified, faults)
+    }
+
+    /// Returns what the next line has to continue.
+    pub(super) fn next(&self) -> Option<Chain> {
+        self.next
+    }
+
+    /// Returns the key of the heads so far.
+    pub(super) fn key(&self) -> Option<PublicKey> {
+        self.key
+    }
+}
+
+/// Reads a line whose hash is right.
+fn intact(line: &[u8]) -> Result<StrictLine<'_>, Fault> {
+    let strict = strict::read(line).map_err(Fault::Syntax)?;
+    is_intact(&strict)?;
+    Ok(strict)
+}
+
+fn is_intact(line: &StrictLine<'_>) -> Result<(), Fault> {
+    let found = LineHash::of(line.sealed);
+    if found != line.hash {
+        return Err(Fault::Hash { stated: line.hash, found });
+    }
+    Ok(())
+}
+
+/// The key of a head whose signature is right; nothing where the line is none.
+fn signed(line: &StrictLine<'_>) -> Result<Option<PublicKey>, Fault> {
+    let Said { seq, time, event, key, signature, .. } = &line.said;
+    if event != "audit.head" {
+        return Ok(None);
+    }
+    let (Some(key), Some(signature)) = (key.as_deref().and_then(PublicKey::read), signature) else {
+        return Err(Fault::Signature);
+    };
+    let before = seq.checked_sub(1).ok_or(Fault::Signature)?;
+    if !key.has_signed(before, &line.prev, time, signature) {
+        return Err(Fault::Signature);
+    }
+    Ok(Some(key))
+}
+
+/// Reads past the end of a line, in pieces.
+fn skip_line(file: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let piece = file.fill_buf()?;
+        let end = piece.iter().position(|byte| *byte == b'\n');
+        let (length, done) =
+            (end.map_or(piece.len(), |at| at + 1), end.is_some() || piece.is_empty());
+        file.consume(length);
+        if done {
+            return Ok(());
+        }
+    }
+}
