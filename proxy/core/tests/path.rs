@@ -10,6 +10,8 @@ mod scene;
 mod counted;
 #[path = "path/denials.rs"]
 mod denials;
+#[path = "path/figures.rs"]
+mod figures;
 #[path = "path/identity.rs"]
 mod identity;
 #[path = "path/limits.rs"]
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         limits::TRIALS,
         counted::TRIALS,
         denials::TRIALS,
+        figures::TRIALS,
         revocation::TRIALS,
         secure_dns::TRIALS,
     ]

@@ -12,7 +12,7 @@ use std::{
 use egret_policy::{Policy, Timestamp};
 use egret_proxy::{
     BindError, BudgetStore, Budgets, Clock, ConnectionLimits, DnsSettings, Flush, Handle, HeadKey,
-    IdentityKind, KnownWorker, ListenAddress, ListenError, ListenerSettings, Ports, Proxy,
+    IdentityKind, KnownWorker, ListenAddress, ListenError, ListenerSettings, Metrics, Ports, Proxy,
     RecordSettings, Recorder, Settings, StaticWorkers, Used, Workers,
 };
 use egret_testkit::{
@@ -156,6 +156,7 @@ pub(crate) struct Scene {
     /// Where all listeners listen, `address` first.
     pub(crate) addresses: Vec<ListenAddress>,
     pub(crate) handle: Handle,
+    pub(crate) metrics: Arc<Metrics>,
     audit: tempfile::TempDir,
     kept: Arc<Kept>,
     stop: CancellationToken,
@@ -168,7 +169,8 @@ impl Scene {
         let (recorder, flush) = record(audit.path(), clock.clone());
         let kept = Arc::new(Kept::default());
         let budgets = Budgets { used, store: kept.clone() };
-        let metrics = Arc::default();
+        let metrics = Arc::<Metrics>::default();
+        let counted = metrics.clone();
         let bridge = Arc::new(NoVault);
         let ports = Ports { workers, recorder, bridge, clock, budgets, metrics };
         let stop = CancellationToken::new();
@@ -187,7 +189,18 @@ impl Scene {
         let (addresses, handle) = told.recv().unwrap();
         let address = addresses[0].tcp().expect("the first listener is TCP");
         let client = Client::new(address, Own::default());
-        Self { client, address, addresses, handle, audit, kept, stop, running: Some(running) }
+        let metrics = counted;
+        Self {
+            client,
+            address,
+            addresses,
+            handle,
+            metrics,
+            audit,
+            kept,
+            stop,
+            running: Some(running),
+        }
     }
 
     /// Ends the proxy and returns everything it recorded.
