@@ -2,10 +2,14 @@
 //!
 //! What means the same has one form: comments, the order of keys and of lists that are sets, and
 //! whether a default is written out play no part. The order of rules does, since the first match
-//! wins; tests do not. Each value is quoted, so nothing can be read two ways, and the form has a version of its own, to be raised when the meaning of a field changes.
+//! wins; tests do not. Each value is quoted, so nothing can be read two ways, and the form has a
+//! version of its own, to be raised when the meaning of a field changes. An [`Outline`] is the same
+//! form kept apart, to say in what two policies differ.
 
 use std::collections::BTreeSet;
 use std::fmt::{Display, Write};
+
+pub use self::outline::{Outline, Section, SectionKind};
 
 use sha2::{Digest, Sha256};
 
@@ -19,15 +23,51 @@ use crate::policy::{Defaults, Mode, Revision};
 use crate::rule::{Ech, Effect, Methods, Paths, Rule, SniDemand, Tls};
 use crate::target::Scheme;
 
+mod outline;
+
+/// What a policy consists of.
+pub(crate) struct Parts<'a> {
+    pub(crate) mode: Mode,
+    pub(crate) defaults: &'a Defaults,
+    pub(crate) network: &'a Network,
+    pub(crate) drafts: &'a [Draft],
+    pub(crate) credentials: &'a [Credential],
+}
+
 /// Returns the digest of what a policy means.
-pub(crate) fn revision(
-    mode: Mode,
-    defaults: &Defaults,
-    network: &Network,
-    drafts: &[Draft],
-    credentials: &[Credential],
-) -> Revision {
-    let mut form = Form(String::new());
+pub(crate) fn revision(parts: &Parts<'_>) -> Revision {
+    let mut text = String::new();
+    write(parts, |key, value| {
+        let value = match value {
+            Entry::Only(value) | Entry::Member(value) => value,
+            Entry::Count(count) => count.to_string(),
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{key} {value:?}");
+    });
+    Revision(Sha256::digest(text.as_bytes()).into())
+}
+
+/// Returns what a policy means, key by key.
+pub(crate) fn outline(parts: &Parts<'_>) -> Outline {
+    let mut outline = outline::Outliner::default();
+    write(parts, |key, value| outline.add(key, value));
+    outline.finish()
+}
+
+/// One line of the form.
+enum Entry {
+    /// The one value of a key.
+    Only(String),
+    /// How many values of a key follow.
+    Count(usize),
+    /// One of several.
+    Member(String),
+}
+
+fn write(parts: &Parts<'_>, put: impl FnMut(&'static str, Entry)) {
+    let Parts { mode, defaults, network, drafts, credentials } = *parts;
+    let mut form = Form(put);
     form.line("form", 1);
     form.line(
         "mode",
@@ -48,24 +88,21 @@ pub(crate) fn revision(
     for credential in by_id.collect::<std::collections::BTreeMap<_, _>>().into_values() {
         form.credential(credential);
     }
-    Revision(Sha256::digest(form.0.as_bytes()).into())
 }
 
-/// Lines of `key "value"`; a value is quoted and escaped, so that no value looks like a line.
-struct Form(String);
+/// Lines of key and value; a value is quoted and escaped, so that no value looks like a line.
+struct Form<F>(F);
 
-impl Form {
-    fn line(&mut self, key: &str, value: impl Display) {
-        let value = value.to_string();
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "{key} {value:?}");
+impl<F: FnMut(&'static str, Entry)> Form<F> {
+    fn line(&mut self, key: &'static str, value: impl Display) {
+        (self.0)(key, Entry::Only(value.to_string()));
     }
 
-    fn set<T: Display>(&mut self, key: &str, values: impl IntoIterator<Item = T>) {
+    fn set<T: Display>(&mut self, key: &'static str, values: impl IntoIterator<Item = T>) {
         let values: BTreeSet<String> = values.into_iter().map(|value| value.to_string()).collect();
-        self.line(key, values.len());
+        (self.0)(key, Entry::Count(values.len()));
         for value in values {
-            self.line(key, value);
+            (self.0)(key, Entry::Member(value));
         }
     }
 

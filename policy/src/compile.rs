@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::canonical;
+use crate::canonical::{self, Outline, Parts};
 use crate::credential::Credential;
 use crate::host::HostName;
 use crate::index::{Index, IndexBuilder};
@@ -33,14 +33,28 @@ mod rule;
 /// Reads a policy file.
 pub(crate) fn load(text: &str) -> Loaded {
     let document = Document::parse(text);
-    let policy = compile(&document.root(), document.report());
+    let policy = compile(&document.root(), document.report(), |_| ());
     let broken = document.report().problem_count() > 0;
     let (problems, warnings) = document.finish();
-    Loaded { policy: policy.filter(|_| !broken), problems, warnings }
+    let policy = policy.filter(|_| !broken).map(|(policy, ())| policy);
+    Loaded { policy, problems, warnings }
+}
+
+/// Reads what a policy file means; nothing if there is a problem with it.
+pub(crate) fn outline(text: &str) -> Option<Outline> {
+    let document = Document::parse(text);
+    let compiled = compile(&document.root(), document.report(), canonical::outline);
+    let (problems, _) = document.finish();
+    compiled.filter(|_| problems.is_empty()).map(|(_, outline)| outline)
 }
 
 /// Returns something only where nothing essential is missing; problems refuse it all the same.
-fn compile(root: &Table<'_>, report: &Report<'_>) -> Option<Policy> {
+/// `look` sees the parts before they become the policy.
+fn compile<T>(
+    root: &Table<'_>,
+    report: &Report<'_>,
+    look: impl FnOnce(&Parts<'_>) -> T,
+) -> Option<(Policy, T)> {
     read_version(root);
     let defaults = defaults::read(root);
     let mut drafts: Vec<Draft> = root
@@ -78,8 +92,15 @@ fn compile(root: &Table<'_>, report: &Report<'_>) -> Option<Policy> {
     }
     let needs = needs(&drafts, &defaults, report);
     let StatedDefaults { mode, defaults, .. } = defaults;
-    let revision = canonical::revision(mode, &defaults, &network, &drafts, &credentials);
-    Some(Policy {
+    let parts = Parts {
+        mode,
+        defaults: &defaults,
+        network: &network,
+        drafts: &drafts,
+        credentials: &credentials,
+    };
+    let (revision, seen) = (canonical::revision(&parts), look(&parts));
+    let policy = Policy {
         ground: Arc::new(Ground { revision, network, limits: defaults.limits.clone() }),
         mode,
         defaults,
@@ -88,7 +109,8 @@ fn compile(root: &Table<'_>, report: &Report<'_>) -> Option<Policy> {
         credentials,
         tests: tests.into(),
         needs: needs.into(),
-    })
+    };
+    Some((policy, seen))
 }
 
 fn read_version(root: &Table<'_>) {

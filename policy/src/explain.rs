@@ -22,6 +22,9 @@ use crate::rule::RuleId;
 use crate::target::{Authority, Method, Scheme, Target, TargetError};
 use crate::worker::Worker;
 
+pub use self::near::{Field, NearRule};
+
+mod near;
 mod tree;
 
 /// What would become of this?

@@ -10,10 +10,11 @@ pub use address::{
     AddressClass, EmbeddedForm, Forbidden, NAT64_LENGTHS, Network, OwnAddresses, SpecialBlock,
     Unlock, classify, embedded_addresses, embedded_in, is_metadata, metadata_name,
 };
+pub use canonical::{Outline, Section, SectionKind};
 pub use credential::{Credential, Inject, Piece, Place, SecretReference, Template, Unscannable};
 pub use decide::{Ask, TunnelAsk};
 pub use denial::{Denial, DenialDetail, SniFault};
-pub use explain::{Branch, Explanation, Question};
+pub use explain::{Branch, Explanation, Field, NearRule, Question};
 pub use grant::{Grant, Passage, Sni, TlsClaim, TunnelGrant};
 pub use host::{Host, HostError, HostName};
 pub use jiff::Timestamp;

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::canonical::Outline;
 use crate::compile;
 use crate::credential::Credential;
 use crate::index::Index;
@@ -43,6 +44,11 @@ impl Policy {
     /// Reads a policy file. Its own tests are not run: they need to know what time it is.
     pub fn load(text: &str) -> Loaded {
         compile::load(text)
+    }
+
+    /// Reads what a policy file means, key by key; nothing if there is a problem with it.
+    pub fn outline(text: &str) -> Option<Outline> {
+        compile::outline(text)
     }
 
     /// Returns what identifies the meaning of the policy.

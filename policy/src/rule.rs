@@ -155,6 +155,27 @@ impl Rule {
         (!self.paths.contain(path)).then_some(Miss::Path)
     }
 
+    /// Returns everything about which the rule does not match, in the order of [`Rule::miss`].
+    pub(crate) fn misses(&self, asked: &Asked<'_>) -> Vec<Miss> {
+        let (method, path) = asked.request.unzip();
+        let judged = [
+            (self.workers.admit(asked.worker), Miss::Workers),
+            (!self.has_expired(asked.now), Miss::Expired),
+            (self.schemes.contain(asked.scheme), Miss::Scheme),
+            (self.ports.contain(asked.port), Miss::Port),
+            (
+                !self.methods.are_none()
+                    && method.is_none_or(|method| self.methods.contain(method, self.effect)),
+                Miss::Method,
+            ),
+            (
+                !self.paths.are_none() && path.is_none_or(|path| self.paths.contain(path)),
+                Miss::Path,
+            ),
+        ];
+        judged.into_iter().filter_map(|(holds, miss)| (!holds).then_some(miss)).collect()
+    }
+
     /// Returns why the rule is as good as absent for the worker.
     pub(crate) fn absent(&self, worker: &Worker, now: Timestamp) -> Option<Miss> {
         if !self.workers.admit(worker) {

@@ -124,3 +124,39 @@ fn a_revision_is_written_in_hexadecimal() {
     assert_eq!(text.len(), 64);
     assert!(text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f')));
 }
+
+#[test]
+fn an_outline_has_every_section_and_key_with_defaults_filled_in() {
+    let outline = Policy::outline(BASE).expect("a good policy");
+    let ids: Vec<_> = outline.sections.iter().map(|section| section.id.as_str()).collect();
+    assert_eq!(ids, ["", "a", "b", "c", "t"]);
+    let whole = &outline.sections[0];
+    assert_eq!(whole.values("mode"), ["enforce"]);
+    assert_eq!(whole.values("network.deny"), ["198.51.100.0/24", "203.0.113.0/24"]);
+    assert_eq!(whole.values("network.allow"), ["10.20.0.0/16 a", "10.20.0.0/16 b"]);
+    let rule = outline.rule("a").expect("rule a");
+    assert_eq!(rule.values("hosts"), [".c.test", "a.test", "b.test"]);
+    assert_eq!(rule.values("ports"), ["8443"]);
+    assert_eq!(rule.values("methods"), ["GET", "POST"]);
+    assert_eq!(rule.values("paths"), ["*"]);
+    assert_eq!(rule.values("nothing"), [""; 0]);
+    assert!(outline.rule("t").is_none(), "a credential is no rule");
+    assert!(Policy::outline("version = 2").is_none());
+}
+
+#[test]
+fn what_has_another_revision_has_another_outline() {
+    let base = Policy::outline(BASE).expect("a good policy");
+    for (from, to) in [
+        ("ports = [443]", "ports = [444]"),
+        ("[\"d.test\"]", "[\"d.test\", \"f.test\"]"),
+        ("effect = \"deny\"\nhosts", "effect = \"deny\"\nports = [1]\nhosts"),
+        ("Bearer {secret}", "Token {secret}"),
+        ("\"198.51.100.0/24\"", "\"198.51.100.0/25\""),
+    ] {
+        assert!(BASE.contains(from), "{from}");
+        let other = BASE.replace(from, to);
+        assert_ne!(revision(&other), revision(BASE), "{from}");
+        assert_ne!(Policy::outline(&other).expect("a good policy"), base, "{from}");
+    }
+}

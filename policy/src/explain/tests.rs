@@ -153,3 +153,75 @@ fn an_explanation_is_an_object_of_five_fields() {
     assert_eq!(value["rule"], serde_json::Value::Null);
     assert!(value["tree"][0]["text"].is_string());
 }
+
+#[test]
+fn near_rules_tell_all_that_does_not_match_and_the_first_is_what_decides() {
+    let policy = Policy::load(
+        r#"version = 1
+        [[rule]]
+        id = "far"
+        effect = "allow"
+        workers = { ids = ["other"] }
+        hosts = ["a.test"]
+        ports = [8443]
+        expires = 2020-01-01T00:00:00Z
+        [[rule]]
+        id = "port"
+        effect = "allow"
+        hosts = ["a.test"]
+        ports = [8443]
+        [[rule]]
+        id = "elsewhere"
+        effect = "allow"
+        hosts = ["b.test"]
+        [[rule]]
+        id = "elsewhere-and-more"
+        effect = "allow"
+        hosts = ["b.test"]
+        ports = [8443]
+        [[rule]]
+        id = "deny"
+        effect = "deny"
+        hosts = ["a.test"]
+        ports = [8443]
+        [[rule]]
+        id = "seen"
+        effect = "allow"
+        hosts = ["c.test"]
+        schemes = ["http"]
+        ports = [80]
+        methods = ["GET"]
+        paths = ["/open/**"]
+        "#,
+    );
+    let policy = policy.policy.expect("a good policy");
+    let worker = Worker {
+        id: WorkerId::parse("w").expect("an id"),
+        labels: Labels::default(),
+    };
+    let now: Timestamp = "2026-11-21T00:00:00Z".parse().expect("a time");
+    let near = |method: &str, url: &str| -> Vec<(String, Vec<&str>)> {
+        let question = Question { worker: &worker, method, url, addresses: &[] };
+        let near = policy.near(&question, now);
+        near.into_iter()
+            .map(|near| {
+                let keys = near.misses.iter().map(|(field, _)| field.key()).collect();
+                (near.id.to_string(), keys)
+            })
+            .collect()
+    };
+    let told = |list: &[(&str, &[&'static str])]| -> Vec<(String, Vec<&str>)> {
+        list.iter().map(|(id, keys)| ((*id).to_owned(), keys.to_vec())).collect()
+    };
+    assert_eq!(
+        near("GET", "https://a.test/"),
+        told(&[
+            ("port", &["ports"]),
+            ("far", &["workers", "expires", "ports"]),
+            ("elsewhere", &["hosts"]),
+        ])
+    );
+    assert_eq!(near("POST", "http://c.test/shut"), told(&[("seen", &["methods", "paths"])]));
+    assert_eq!(near("GET", "http://c.test/open/1"), told(&[]));
+    assert_eq!(near("GET", "not a url"), told(&[]));
+}

@@ -174,21 +174,28 @@ fn finding(rule: &Rule, asked: &Asked<'_>, decides: bool) -> String {
         }
         None if decides => "matches, and decides".to_owned(),
         None => "matches, but another rule decides".to_owned(),
-        Some(Miss::Workers) => format!("is for other workers: {}", workers(rule)),
-        Some(Miss::Expired) => match rule.expires {
+        Some(miss) => said(rule, miss),
+    }
+}
+
+/// What the rule says about that in which it does not match.
+pub(super) fn said(rule: &Rule, miss: Miss) -> String {
+    match miss {
+        Miss::Workers => format!("is for other workers: {}", workers(rule)),
+        Miss::Expired => match rule.expires {
             Some(expires) => format!("expired at {expires}"),
             None => "expired".to_owned(),
         },
-        Some(Miss::Scheme) => format!("its schemes are {}", schemes(rule.schemes)),
-        Some(Miss::Port) => format!("its ports are {}", ports(&rule.ports)),
-        Some(Miss::Method) => format!(
+        Miss::Scheme => format!("its schemes are {}", schemes(rule.schemes)),
+        Miss::Port => format!("its ports are {}", ports(&rule.ports)),
+        Miss::Method => format!(
             "its methods are {}",
             match &rule.methods {
                 Methods::Every => "every one".to_owned(),
                 Methods::Listed(methods) => list(methods),
             }
         ),
-        Some(Miss::Path) => format!(
+        Miss::Path => format!(
             "its paths are {}",
             match &rule.paths {
                 Paths::Every => "every one".to_owned(),
