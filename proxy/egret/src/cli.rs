@@ -9,10 +9,12 @@ use egret_policy::WorkerId;
 
 pub(crate) use self::{
     env::{AsWorker, Env},
+    exec::Exec,
     worker::{Worker, WorkerToken, WorkerVerb},
 };
 
 mod env;
+mod exec;
 mod worker;
 
 /// A forward egress proxy with a policy engine.
@@ -33,6 +35,7 @@ pub(crate) enum Verb {
     Check(Check),
     Explain(Explain),
     Env(Env),
+    Exec(Exec),
     Worker(Worker),
     Schema(Schema),
 }

@@ -15,7 +15,7 @@ use crate::{
     environment::Environment,
     failure::{Exit, Failure},
     output,
-    proxy_url::ProxyUrl,
+    proxy_url::{Chosen, ProxyUrl},
     running::{self, Running},
     token::Token,
 };
@@ -31,9 +31,10 @@ pub(crate) fn run(args: &cli::Env, environment: &Environment) -> Result<Exit, Fa
         return Ok(Exit::Done);
     }
     let config = configuration(&args.config, environment)?;
-    let running = running::find(&config.state)?;
     let token = Token::of(environment)?;
-    let proxy = ProxyUrl::find(&config, &running, args.as_worker.worker.as_ref(), token)?;
+    let chosen = Chosen::of(&config, args.as_worker.worker.as_ref(), token)?;
+    let running = running::find(&config.state)?;
+    let proxy = chosen.at(&running)?;
     print(args, &variables::to_set(&proxy, environment), Some(&proxy), environment)?;
     if let Running::Nowhere = running {
         print_warning(

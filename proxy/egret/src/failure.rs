@@ -13,6 +13,7 @@ use crate::{
     budgets::BudgetError,
     diagnostic,
     env::shell::ShellError,
+    exec::ExecError,
     files::{self, FileError},
     proxy_url::ProxyUrlError,
     running::RunningError,
@@ -32,6 +33,8 @@ pub(crate) enum Exit {
     Unavailable,
     Permission,
     Configuration,
+    /// What the command of `exec` ended with.
+    Of(u8),
 }
 
 impl Exit {
@@ -55,6 +58,7 @@ impl From<Exit> for ExitCode {
             Exit::Unavailable => 69,
             Exit::Permission => 77,
             Exit::Configuration => 78,
+            Exit::Of(code) => code,
         })
     }
 }
@@ -115,6 +119,8 @@ pub(crate) enum Failure {
     ProxyUrl(#[from] ProxyUrlError),
     #[error(transparent)]
     Shell(#[from] ShellError),
+    #[error(transparent)]
+    Exec(#[from] ExecError),
     #[error("ask the system for random bytes")]
     Random(#[source] io::Error),
     #[error("start the proxy")]
@@ -178,8 +184,10 @@ impl Failure {
                 | ProxyUrlError::WrongToken { .. }
                 | ProxyUrlError::NoToken { .. }
                 | ProxyUrlError::NeedlessToken { .. }
+                | ProxyUrlError::TokenNeeded { .. }
                 | ProxyUrlError::NoListener { .. } => Exit::Configuration,
             },
+            Self::Exec(error) => error.exit(),
             Self::Shell(error) => match error {
                 ShellError::Unset => Exit::Usage,
                 ShellError::Control { .. } | ShellError::Quote { .. } => Exit::Failure,
@@ -214,6 +222,7 @@ impl Failure {
             Self::Token(error) => error.fix(),
             Self::ProxyUrl(error) => Some(error.fix()),
             Self::Shell(error) => Some(error.fix()),
+            Self::Exec(error) => error.fix(),
             Self::Exists { .. } => Some("name another directory: `egret init DIR`".to_owned()),
             Self::Resolver(_) => Some("name them: `[dns] servers = [\"127.0.0.1:53\"]`".to_owned()),
             Self::Listen(ListenError::Address { address, source }) => {

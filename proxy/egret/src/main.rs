@@ -28,6 +28,7 @@ mod audit;
 mod budgets;
 mod check;
 mod env;
+mod exec;
 mod explain;
 mod init;
 mod schema;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         Verb::Check(args) => check::run(&args, &environment),
         Verb::Explain(args) => explain::run(&args, &environment),
         Verb::Env(args) => env::run(&args, &environment),
+        Verb::Exec(args) => exec::run(&args, &environment),
         Verb::Worker(args) => worker::run(&args),
         Verb::Schema(args) => schema::run(&args),
     };

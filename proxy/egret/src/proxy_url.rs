@@ -41,6 +41,8 @@ pub(crate) enum ProxyUrlError {
     NoToken { worker: WorkerId },
     #[error("worker `{worker}` has no token in {origin}, and one is set")]
     NeedlessToken { worker: WorkerId, origin: String },
+    #[error("whoever uses the proxy of {origin} has to show a token, and there is none")]
+    TokenNeeded { origin: String },
     #[error("no TCP listener in {origin} takes {proofs}")]
     NoListener { origin: String, proofs: String },
     #[error("the system chooses the port of the listener, and no proxy runs that has one")]
@@ -61,7 +63,9 @@ impl ProxyUrlError {
                  new one"
                     .to_owned()
             }
-            Self::NoToken { .. } => "set EGRET_TOKEN_FILE, or EGRET_TOKEN".to_owned(),
+            Self::NoToken { .. } | Self::TokenNeeded { .. } => {
+                "set EGRET_TOKEN_FILE, or EGRET_TOKEN".to_owned()
+            }
             Self::NeedlessToken { .. } => "unset EGRET_TOKEN and EGRET_TOKEN_FILE".to_owned(),
             Self::NoListener { .. } => {
                 "add a `[[listener]]` with a TCP address that does; clients cannot be told of a \
@@ -76,36 +80,51 @@ impl ProxyUrlError {
     }
 }
 
-impl ProxyUrl {
-    /// Finds the listener for a worker and puts the URL together.
-    pub(crate) fn find(
+/// A listener that takes what a worker shows; where it listens is for the running proxy to say.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    at: usize,
+    configured: SocketAddr,
+    worker: Option<WorkerId>,
+    token: Option<Token>,
+}
+
+impl Chosen {
+    /// Chooses the listener for a worker.
+    pub(crate) fn of(
         config: &Config,
-        running: &Running,
         worker: Option<&WorkerId>,
         token: Option<Token>,
     ) -> Result<Self, ProxyUrlError> {
         let (worker, proofs) = identify(config, worker, token.as_ref())?;
-        let fits = |listener: &ListenerSettings| match &proofs {
-            Proofs::All(kinds) => kinds.iter().all(|kind| listener.identity.contains(kind)),
-            Proofs::NoneShown => listener.identity.iter().any(|kind| match kind {
-                IdentityKind::Anonymous | IdentityKind::Source => true,
-                IdentityKind::Token | IdentityKind::Peer => false,
-            }),
-        };
         let listeners = config.settings.listeners.iter().enumerate();
-        let mut fitting = listeners
-            .filter(|(_, listener)| fits(listener))
-            .filter_map(|(at, listener)| Some((at, listener.address.tcp()?)));
-        let (at, configured) = fitting.next().ok_or_else(|| ProxyUrlError::NoListener {
-            origin: config.origin.to_string(),
-            proofs: proofs.to_string(),
-        })?;
+        let tcp =
+            listeners.filter_map(|(at, listener)| Some((at, listener.address.tcp()?, listener)));
+        let fitting = tcp.clone().find(|(_, _, listener)| proofs.are_taken_by(listener));
+        let Some((at, configured, _)) = fitting else {
+            let origin = config.origin.to_string();
+            let takes_token =
+                |listener: &ListenerSettings| listener.identity.contains(&IdentityKind::Token);
+            return Err(match proofs {
+                Proofs::NoneShown if tcp.clone().any(|(_, _, listener)| takes_token(listener)) => {
+                    ProxyUrlError::TokenNeeded { origin }
+                }
+                Proofs::NoneShown | Proofs::All(_) => {
+                    ProxyUrlError::NoListener { origin, proofs: proofs.to_string() }
+                }
+            });
+        };
+        Ok(Self { at, configured, worker, token })
+    }
+
+    /// Puts the URL together: with the address that the running proxy has, or the one it will have.
+    pub(crate) fn at(self, running: &Running) -> Result<ProxyUrl, ProxyUrlError> {
+        let Self { at, configured, worker, token } = self;
         let bound = match running {
-            Running::Here(listeners) => {
+            Running::Here { listeners, .. } => {
                 let bound = listeners.get(at).copied().flatten();
                 let is_it = |bound: &SocketAddr| {
-                    let asked = SocketAddr::new(bound.ip(), configured.port());
-                    configured == asked && [0, bound.port()].contains(&asked.port())
+                    bound.ip() == configured.ip() && [0, bound.port()].contains(&configured.port())
                 };
                 bound.filter(is_it).ok_or(ProxyUrlError::Elsewhere { address: configured })?
             }
@@ -114,9 +133,11 @@ impl ProxyUrl {
             }
             Running::Nowhere | Running::Unknown => configured,
         };
-        Ok(Self { address: reachable(bound), worker, token })
+        Ok(ProxyUrl { address: reachable(bound), worker, token })
     }
+}
 
+impl ProxyUrl {
     /// Whether the URL holds a token.
     pub(crate) fn has_token(&self) -> bool {
         self.token.is_some()
@@ -143,6 +164,18 @@ enum Proofs {
     All(Vec<IdentityKind>),
     /// Nothing; who asks is told by where it comes from, or not at all.
     NoneShown,
+}
+
+impl Proofs {
+    fn are_taken_by(&self, listener: &ListenerSettings) -> bool {
+        match self {
+            Self::All(kinds) => kinds.iter().all(|kind| listener.identity.contains(kind)),
+            Self::NoneShown => listener.identity.iter().any(|kind| match kind {
+                IdentityKind::Anonymous | IdentityKind::Source => true,
+                IdentityKind::Token | IdentityKind::Peer => false,
+            }),
+        }
+    }
 }
 
 impl fmt::Display for Proofs {

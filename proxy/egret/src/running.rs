@@ -22,8 +22,8 @@ use crate::{listening, state};
 /// Whether a proxy runs on a state directory.
 #[derive(Debug)]
 pub(crate) enum Running {
-    /// It runs, and listens there; `None` stands for a Unix socket.
-    Here(Vec<Option<SocketAddr>>),
+    /// It runs as that process, and listens there; `None` stands for a Unix socket.
+    Here { pid: Pid, listeners: Vec<Option<SocketAddr>> },
     /// None runs.
     Nowhere,
     /// The directory is somebody else's.
@@ -73,16 +73,18 @@ pub(crate) fn find(directory: &Path) -> Result<Running, RunningError> {
     };
     let Listening { pid, listeners } =
         serde_json::from_slice(&text).map_err(|source| RunningError::Syntax { path, source })?;
-    if !lives(pid) || !is_locked(directory) {
-        return Ok(Running::Nowhere);
+    match Pid::from_raw(pid.max(0)).filter(|pid| lives(*pid) && is_locked(directory)) {
+        Some(pid) => {
+            // What is no address of the network is the path of a Unix socket.
+            let listeners = listeners.iter().map(|listener| listener.parse().ok()).collect();
+            Ok(Running::Here { pid, listeners })
+        }
+        None => Ok(Running::Nowhere),
     }
-    // What is no address of the network is the path of a Unix socket.
-    Ok(Running::Here(listeners.iter().map(|listener| listener.parse().ok()).collect()))
 }
 
 /// Whether there is a process of that number, whoever's it is.
-fn lives(pid: i32) -> bool {
-    let Some(pid) = Pid::from_raw(pid).filter(|_| pid > 0) else { return false };
+fn lives(pid: Pid) -> bool {
     matches!(test_kill_process(pid), Ok(()) | Err(Errno::PERM))
 }
 

@@ -63,7 +63,7 @@ fn config() -> Config {
 fn found(running: &Running, worker: &str, token: &str) -> Result<String, ProxyUrlError> {
     let worker = (!worker.is_empty()).then(|| WorkerId::parse(worker).unwrap());
     let token = (!token.is_empty()).then(|| token_of(token));
-    ProxyUrl::find(&config(), running, worker.as_ref(), token).map(|proxy| proxy.expose())
+    Chosen::of(&config(), worker.as_ref(), token)?.at(running).map(|proxy| proxy.expose())
 }
 
 #[test]
@@ -100,14 +100,14 @@ fn what_would_be_refused_gets_no_url() {
 
 #[test]
 fn the_port_is_the_one_that_the_running_proxy_says() {
-    let running =
-        |addresses: [&str; 5]| Running::Here(addresses.map(|at| at.parse().ok()).to_vec());
-    let here = running(["", "127.0.0.1:3128", "0.0.0.0:3129", "[::]:3130", "10.0.0.1:4711"]);
-    assert_eq!(found(&here, "both", "two").unwrap(), "http://both:two@10.0.0.1:4711");
-    assert_eq!(found(&here, "", "").unwrap(), "http://127.0.0.1:3128");
+    let here = |listeners| Running::Here { pid: rustix::process::getpid(), listeners };
+    let running = |addresses: [&str; 5]| here(addresses.map(|at| at.parse().ok()).to_vec());
+    let ours = running(["", "127.0.0.1:3128", "0.0.0.0:3129", "[::]:3130", "10.0.0.1:4711"]);
+    assert_eq!(found(&ours, "both", "two").unwrap(), "http://both:two@10.0.0.1:4711");
+    assert_eq!(found(&ours, "", "").unwrap(), "http://127.0.0.1:3128");
     for other in [
         running(["", "127.0.0.1:4000", "0.0.0.0:3129", "[::]:3130", "10.0.0.2:4711"]),
-        Running::Here(vec![]),
+        here(vec![]),
     ] {
         for (worker, token) in [("", ""), ("both", "two")] {
             let refused = found(&other, worker, token);

@@ -1,0 +1,78 @@
+//! `egret exec`: runs a command with the proxy in its environment.
+//!
+//! The proxy is the one that runs on the state directory, or one that is started for as long as
+//! commands use it. Signals and the exit code go through, and what was denied meanwhile is told
+//! afterwards. Nothing forces the command through the proxy: it is told where the proxy is, and
+//! no more of egret than that. Neither the token's variables nor anything that names the state
+//! directory is handed on.
+
+use std::{io, path::Path};
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use crate::{
+    cli,
+    config::Config,
+    diagnostic::print_warning,
+    env::{self, variables},
+    environment::Environment,
+    failure::{Exit, Failure},
+    files,
+    proxy_url::Chosen,
+    running,
+    token::Token,
+};
+
+use self::{denials::Denials, lent::Lent};
+
+mod child;
+mod denials;
+mod error;
+mod lent;
+
+pub(crate) use self::error::ExecError;
+
+pub(crate) fn run(args: &cli::Exec, environment: &Environment) -> Result<Exit, Failure> {
+    let config = env::configuration(&args.config, environment)?;
+    let token = Token::of(environment)?;
+    let chosen = Chosen::of(&config, args.as_worker.worker.as_ref(), token)?;
+    guard_state(&config, args.strict)?;
+    let lent = Lent::take(&config, &args.config)?;
+    let proxy = chosen.at(&running::find(&config.state)?)?;
+    env::warn_of_a_way_round(environment);
+    let denials = Denials::from_now(&config.audit);
+    let end = child::run(&args.command, &variables::to_set(&proxy, environment))?;
+    // What it ends writes its last records first.
+    lent.give_back();
+    denials.tell(proxy.worker.as_ref());
+    Ok(end)
+}
+
+/// Says that the command could read the state directory, or refuses that.
+///
+/// It runs as the user that egret is asked by, so it can whenever that one can: only a proxy of
+/// another user keeps its records, and all that will be beside them, to itself.
+fn guard_state(config: &Config, strict: bool) -> Result<(), Failure> {
+    if !is_open_to_us(&config.state) {
+        return Ok(());
+    }
+    let open = ExecError::StateOpen { state: config.state.clone() };
+    if strict {
+        return Err(open.into());
+    }
+    print_warning(&open.to_string(), open.fix().as_deref());
+    Ok(())
+}
+
+/// Whether this user can read a directory, or could after a `chmod`, or will make it.
+fn is_open_to_us(directory: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match directory.metadata() {
+        Ok(metadata) => {
+            let look = Access::READ_OK | Access::EXEC_OK;
+            metadata.uid() == files::own_user()
+                || accessat(CWD, directory, look, AtFlags::EACCESS).is_ok()
+        }
+        Err(error) => error.kind() != io::ErrorKind::PermissionDenied,
+    }
+}

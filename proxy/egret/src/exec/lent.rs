@@ -1,0 +1,212 @@
+//! A proxy for as long as commands use it.
+//!
+//! Whoever runs a command holds `exec.lock` in the state directory with others who do. When none
+//! runs there, one starts a proxy and leaves its number in that file; who is the last to leave ends
+//! the proxy of that number, whoever started it. A proxy that nobody started this way is used and
+//! left as it was.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufRead, BufReader, Read, Seek, Write},
+    os::unix::{fs::OpenOptionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Pid, Signal, kill_process},
+};
+
+use super::ExecError;
+use crate::{
+    cli::ConfigFile,
+    config::Config,
+    failure::Failure,
+    running::{self, Running},
+    state,
+};
+
+/// How long a proxy may take until it listens.
+const START: Duration = Duration::from_secs(20);
+/// How long what is still open may take when the last command has ended, before it is cut.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long the proxy may then take to write its last records.
+const CUT: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The use of a proxy; ended when dropped.
+pub(super) struct Lent {
+    state: PathBuf,
+    /// `None` while nobody else knows of it, and when the directory is somebody else's, as then the
+    /// proxy is, too.
+    lock: Option<File>,
+    /// What we have started ourselves.
+    child: Option<Child>,
+}
+
+impl Lent {
+    /// Finds the proxy of the configuration, or starts one and waits until it listens.
+    pub(super) fn take(config: &Config, file: &ConfigFile) -> Result<Self, Failure> {
+        let state = config.state.clone();
+        let running = running::find(&state)?;
+        if let Running::Nowhere = running {
+            state::create(&state)?;
+        }
+        let path = state.join(LOCK);
+        let cannot = |source| ExecError::Lock { path: path.clone(), source };
+        let mut lock = match (private(&path), running) {
+            (Ok(lock), _) => lock,
+            // It is somebody else's, who ends it, too.
+            (Err(error), Running::Here { .. } | Running::Unknown)
+                if error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                return Ok(Self { state, lock: None, child: None });
+            }
+            (Err(error), _) => return Err(cannot(error).into()),
+        };
+        // Waits for who is the last and ends the proxy just now.
+        flock(&lock, FlockOperation::LockShared).map_err(|error| cannot(error.into()))?;
+        let mut lent = Self { state, lock: None, child: None };
+        if let Running::Nowhere = running::find(&lent.state)? {
+            lent.start(file)?;
+            if let Some(child) = &lent.child {
+                lock.set_len(0)
+                    .and_then(|()| lock.rewind())
+                    .and_then(|()| writeln!(lock, "{}", child.id()))
+                    .map_err(cannot)?;
+            }
+        }
+        lent.lock = Some(lock);
+        Ok(lent)
+    }
+
+    /// Ends the proxy if it was there for commands alone and this was the last one.
+    pub(super) fn give_back(self) {
+        drop(self);
+    }
+
+    /// Starts a proxy; somebody else may be quicker, and then it is theirs.
+    fn start(&mut self, file: &ConfigFile) -> Result<(), Failure> {
+        let until = Instant::now() + START;
+        let log = self.state.join(LOG);
+        let cannot = |source| ExecError::Lock { path: log.clone(), source };
+        let mut said = private(&log).map_err(cannot)?;
+        said.set_len(0).map_err(cannot)?;
+        let program = std::env::current_exe().map_err(ExecError::Start)?;
+        let mut command = Command::new(program);
+        command.arg("serve");
+        if let Some(path) = &file.path {
+            command.arg("-c").arg(path);
+        }
+        for name in ["EGRET_TOKEN", "EGRET_TOKEN_FILE", "NOTIFY_SOCKET", "WATCHDOG_USEC"] {
+            command.env_remove(name);
+        }
+        // A group of its own: an interrupt from the terminal is for the command. A file takes what
+        // it says, as it may outlive us.
+        let said_to = said.try_clone().map_err(cannot)?;
+        let spawned = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(said_to)
+            .process_group(0)
+            .spawn();
+        let mut child = spawned.map_err(ExecError::Start)?;
+        let stdout = child.stdout.take().expect("stdout is a pipe");
+        let child = self.child.insert(child);
+        let (listens, first) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            let read = BufReader::new(stdout).read_line(&mut line);
+            // Nobody waits any more when it is too late.
+            let _ = listens.send(read.is_ok() && line.starts_with("listening "));
+        });
+        match first.recv_timeout(START) {
+            Ok(true) => return Ok(()),
+            Err(_) => return Err(ExecError::Late { after: START }.into()),
+            Ok(false) => {}
+        }
+        let status = child.wait().map_err(ExecError::Start)?;
+        self.child = None;
+        let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+        while code == LOCKED && Instant::now() < until {
+            if let Running::Here { .. } = running::find(&self.state)? {
+                return Ok(());
+            }
+            thread::sleep(PAUSE);
+        }
+        let mut text = String::new();
+        // What cannot be read cannot be shown; the code says enough.
+        let _ = said.rewind().and_then(|()| said.read_to_string(&mut text));
+        let _ = io::stderr().write_all(text.as_bytes());
+        Err(ExecError::NotStarted { code }.into())
+    }
+
+    /// Asks the proxy to end, more firmly the longer it takes.
+    fn end(&mut self, pid: Pid) {
+        for patience in [DRAIN, CUT] {
+            // One that has ended by itself is fine.
+            let _ = kill_process(pid, Signal::TERM);
+            let until = Instant::now() + patience;
+            while Instant::now() < until {
+                if self.has_ended() {
+                    return;
+                }
+                thread::sleep(PAUSE);
+            }
+        }
+        let _ = kill_process(pid, Signal::KILL);
+        let _ = self.child.as_mut().map(Child::wait);
+    }
+
+    fn has_ended(&mut self) -> bool {
+        match &mut self.child {
+            Some(child) => !matches!(child.try_wait(), Ok(None)),
+            None => matches!(running::find(&self.state), Ok(Running::Nowhere)),
+        }
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let Some(mut lock) = self.lock.take() else {
+            // It was not ready in time, and nobody else knows of it.
+            if let Some(pid) = self.child.as_ref().and_then(|child| number(child.id())) {
+                self.end(pid);
+            }
+            return;
+        };
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return;
+        }
+        let mut text = String::new();
+        let read = lock.rewind().and_then(|()| lock.read_to_string(&mut text));
+        let started = read.ok().and_then(|_| number(text.trim().parse().ok()?));
+        // A number may have been left behind; the proxy says itself which one it has.
+        if let Ok(Running::Here { pid, .. }) = running::find(&self.state)
+            && started == Some(pid)
+        {
+            self.end(pid);
+            let _ = lock.set_len(0);
+        }
+    }
+}
+
+fn number(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+/// Opens a file that only its owner may read; makes it if it is not there.
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+}
+
+/// Held by whoever uses the proxy of a state directory.
+const LOCK: &str = "exec.lock";
+/// What a proxy that was started for commands says on stderr.
+const LOG: &str = "exec.log";
+/// The exit code of who finds the directory in use.
+const LOCKED: u8 = 69;
