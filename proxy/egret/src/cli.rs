@@ -38,6 +38,9 @@ pub(crate) enum Verb {
     Exec(Exec),
     Worker(Worker),
     Schema(Schema),
+    Completions(Completions),
+    #[command(name = "man")]
+    Man(Manual),
 }
 
 /// Write egret.toml, policy.toml and a state directory; never overwrites.
@@ -117,6 +120,27 @@ pub(crate) enum SchemaOf {
     Config,
 }
 
+/// Print what a shell needs to complete egret's words.
+///
+/// For bash: `source <(egret completions bash)` in ~/.bashrc. For zsh and fish, write it into a
+/// file where they look for completions: `_egret` on zsh's $fpath, or
+/// ~/.config/fish/completions/egret.fish.
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// Which shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Print the manual page, or write one for each verb.
+///
+/// Without a directory the page of egret itself is printed: `egret man | man -l -`.
+#[derive(Debug, Args)]
+pub(crate) struct Manual {
+    /// Write egret.1 and a page for each verb there; made if it is not there.
+    pub(crate) dir: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ConfigFile {
     /// The configuration [default: ./egret.toml, then $XDG_CONFIG_HOME/egret/egret.toml, then
@@ -134,6 +158,7 @@ Exit codes:
   69  unavailable: a port is taken, another process owns the state directory
   77  not permitted
   78  the configuration or the policy is not valid
+`exec` ends with the exit code of its command.
 
 NO_COLOR is honoured. EGRET_LOG filters the log of `serve` (info, debug, egret_proxy=trace, …).";
 

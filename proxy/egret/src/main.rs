@@ -27,10 +27,12 @@ mod toml_text;
 mod audit;
 mod budgets;
 mod check;
+mod completions;
 mod env;
 mod exec;
 mod explain;
 mod init;
+mod man;
 mod schema;
 mod serve;
 mod worker;
@@ -63,6 +65,8 @@ fn main() -> ExitCode {
         Verb::Env(args) => env::run(&args, &environment),
         Verb::Exec(args) => exec::run(&args, &environment),
         Verb::Worker(args) => worker::run(&args),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => man::run(&args),
         Verb::Schema(args) => schema::run(&args),
     };
     match end {

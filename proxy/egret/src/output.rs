@@ -12,6 +12,12 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
     heard(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
+/// Prints bytes for another program, as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    heard(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
 /// Prints one JSON document on one line.
 pub(crate) fn json(document: &impl Serialize) -> Result<(), Failure> {
     let line = serde_json::to_string(document).map_err(|error| Failure::Output(error.into()))?;

@@ -4,6 +4,7 @@
 
 mod budgets;
 mod check;
+mod completions;
 mod configuration;
 mod env;
 mod exec;
@@ -42,6 +43,8 @@ fn help_names_the_verbs_that_work_and_no_other() {
             "exec",
             "worker",
             "schema",
+            "completions",
+            "man",
             "help"
         ]
     );
