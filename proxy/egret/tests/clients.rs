@@ -1,6 +1,9 @@
 //! What real clients send, through the real binary: curl, git, wget, Python, Node and Chromium, and
 //! the bytes of those that are seldom at hand.
 //!
+//! All but the bytes find the proxy by `eval "$(egret env)"` alone, and are known by the token that
+//! it puts there, unless what is shown is how they answer a challenge.
+//!
 //! Runs in a network namespace with origins and a name server of the test, so that an allowed URL
 //! gives the origin's body and a denied one shows the code of the denial wherever the client shows
 //! anything. A client that is not on this machine is named as NOT RUN; with
@@ -19,6 +22,8 @@ mod chromium;
 mod commands;
 #[path = "clients/node.rs"]
 mod node;
+#[path = "clients/packages.rs"]
+mod packages;
 #[path = "clients/python.rs"]
 mod python;
 #[path = "clients/shapes.rs"]
@@ -46,8 +51,15 @@ fn main() -> ExitCode {
     };
     // Threads may start from here on.
     let stage = Arc::new(Stage::furnish(&entered));
-    let claims =
-        [shapes::CLAIMS, commands::CLAIMS, python::CLAIMS, node::CLAIMS, chromium::CLAIMS].concat();
+    let claims = [
+        shapes::CLAIMS,
+        commands::CLAIMS,
+        packages::CLAIMS,
+        python::CLAIMS,
+        node::CLAIMS,
+        chromium::CLAIMS,
+    ]
+    .concat();
     let required = std::env::var_os(REQUIRE).is_some_and(|value| value == "1");
     let mut missing = BTreeMap::<Client, usize>::new();
     let trials = claims

@@ -1,8 +1,6 @@
-//! curl, wget, git and npm: what they fetch, and what they show when they are denied.
+//! curl, wget and git: what they fetch, and what they show when they are denied.
 
 use std::{fs, process::Command};
-
-use egret_testkit::origin::{Answer, Plan, Step};
 
 use crate::{
     Claim,
@@ -14,11 +12,11 @@ pub(crate) const CLAIMS: &[Claim] = &[
     (Client::Curl, "curl_fetches_what_is_allowed_in_every_manner", curl_allowed),
     (Client::Curl, "curl_shows_the_code_of_a_denial", curl_denied),
     (Client::Curl, "curl_answers_a_challenge", curl_challenged),
+    (Client::Curl, "curl_is_known_by_its_token", curl_known),
     (Client::Wget, "wget_fetches_what_is_allowed", wget_allowed),
     (Client::Wget, "wget_shows_the_code_of_a_denial", wget_denied),
     (Client::Git, "git_clones_what_is_allowed_and_nothing_else", git),
     (Client::Git, "git_answers_a_challenge", git_challenged),
-    (Client::Npm, "npm_reaches_its_registry_and_shows_the_code_of_a_denial", npm),
 ];
 
 /// The manners of curl: options, and whether the target is https.
@@ -31,15 +29,22 @@ const MANNERS: &[&[&str]] = &[
     &["--http2"],
 ];
 
+/// How a client learns of the proxy.
+type Start = fn(&Scene, &str, &[&str]) -> Command;
+
 fn curl(scene: &Scene, options: &[&str], url: &str) -> Outcome {
+    curl_by(Scene::command, scene, options, url)
+}
+
+fn curl_by(start: Start, scene: &Scene, options: &[&str], url: &str) -> Outcome {
     let proxy = scene.address().to_string();
     let options: Vec<_> = options.iter().map(|option| option.replace("{proxy}", &proxy)).collect();
-    let mut command = scene.command("curl", &["--silent", "--show-error", "--max-time", "30"]);
+    let mut command = start(scene, "curl", &["--silent", "--show-error", "--max-time", "30"]);
     command.args(options).arg(url);
     scene.run(command)
 }
 
-fn urls(host: &str) -> [String; 2] {
+pub(crate) fn urls(host: &str) -> [String; 2] {
     ["http", "https"].map(|scheme| format!("{scheme}://{host}/"))
 }
 
@@ -67,24 +72,35 @@ fn curl_denied(stage: &Stage) {
 
 fn curl_challenged(stage: &Stage) {
     let scene = stage.serve_to_worker(POLICY);
+    let curl = |options: &[&str], url: &str| curl_by(Scene::stranger, &scene, options, url);
     let proof = |user: &'static str, how: &'static str| ["--proxy-user", user, how];
     for how in ["--proxy-anyauth", "--proxy-basic"] {
         for url in urls(ALLOWED) {
-            curl(&scene, &proof("ci-1:correct-horse", how), &url).gives(BODY);
+            curl(&proof("ci-1:correct-horse", how), &url).gives(BODY);
             let wrong = [&proof("ci-1:wrong-horse", how)[..], &["--fail", "--verbose"]].concat();
-            curl(&scene, &wrong, &url).fails_showing("egress.identity_invalid");
+            curl(&wrong, &url).fails_showing("egress.identity_invalid");
         }
     }
     for url in urls(ALLOWED) {
-        curl(&scene, &["--fail", "--verbose"], &url).fails_showing("egress.identity_required");
+        curl(&["--fail", "--verbose"], &url).fails_showing("egress.identity_required");
     }
     // Asked for and given on one connection: a refusal of a plain request does not cost it.
     let said = curl(
-        &scene,
         &[&proof("ci-1:correct-horse", "--proxy-anyauth")[..], &["--verbose"]].concat(),
         &format!("http://{ALLOWED}/"),
     );
     assert!(said.err.contains("407 egress.identity_required"), "{said:#?}");
+}
+
+fn curl_known(stage: &Stage) {
+    let scene = stage.serve_to_worker(POLICY);
+    for url in urls(ALLOWED) {
+        curl(&scene, &[], &url).gives(BODY);
+    }
+    for url in urls(DENIED) {
+        curl(&scene, &["--fail", "--verbose"], &url).fails_showing(CODE);
+    }
+    scene.is_known("curl");
 }
 
 fn wget(scene: &Scene, url: &str) -> Outcome {
@@ -99,6 +115,11 @@ fn wget_allowed(stage: &Stage) {
     for url in urls(ALLOWED) {
         wget(&scene, &url).gives(BODY);
     }
+    let scene = stage.serve_to_worker(POLICY);
+    for url in urls(ALLOWED) {
+        wget(&scene, &url).gives(BODY);
+    }
+    scene.is_known("wget");
 }
 
 fn wget_denied(stage: &Stage) {
@@ -129,23 +150,18 @@ fn serve_repository(stage: &Stage, scene: &Scene) {
     git(&["clone", "--quiet", "--bare", "work", "served.git"]);
     git(&["-C", "served.git", "update-server-info"]);
 
-    let served = folder.join("served.git");
-    stage.origin.reset(Plan::good(&stage.pki).unwrap().answering(Answer::with(move |request| {
-        let target = String::from_utf8_lossy(request.target()).into_owned();
-        let path = target.split('?').next().unwrap_or_default();
-        let file = path.strip_prefix("/served.git/").map(|name| served.join(name));
-        let (status, body) = match file.and_then(|file| fs::read(file).ok()) {
-            Some(body) => ("200 OK", body),
-            None => ("404 Not Found", vec![]),
-        };
-        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
-        vec![Step::Send([head.into_bytes(), body].concat())]
-    })));
+    stage.publish(folder.to_owned());
 }
 
-fn clone(scene: &Scene, base: &str, into: &str, prepare: impl FnOnce(&mut Command)) -> Outcome {
+fn clone(
+    scene: &Scene,
+    with: Start,
+    base: &str,
+    into: &str,
+    prepare: impl FnOnce(&mut Command),
+) -> Outcome {
     let url = format!("{base}served.git");
-    let mut command = scene.command("git", &["clone", "--quiet", &url, into]);
+    let mut command = with(scene, "git", &["clone", "--quiet", &url, into]);
     command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_CONFIG_NOSYSTEM", "1");
     prepare(&mut command);
     scene.run(command)
@@ -155,14 +171,14 @@ fn git(stage: &Stage) {
     let scene = stage.serve(POLICY);
     serve_repository(stage, &scene);
     for (into, url) in ["plain", "tls"].into_iter().zip(urls(ALLOWED)) {
-        clone(&scene, &url, into, |_| {}).gives("");
+        clone(&scene, Scene::command, &url, into, |_| {}).gives("");
         let fetched = fs::read_to_string(scene.folder().join(into).join("README")).unwrap();
         assert_eq!(fetched, "fetched by git\n");
     }
     for url in urls(DENIED) {
         // Of a denial git shows the status alone, unless it is asked for what curl says.
-        clone(&scene, &url, "denied", |_| {}).fails_showing("403");
-        clone(&scene, &url, "denied", |command| {
+        clone(&scene, Scene::command, &url, "denied", |_| {}).fails_showing("403");
+        clone(&scene, Scene::command, &url, "denied", |command| {
             command.env("GIT_CURL_VERBOSE", "1");
         })
         .fails_showing(CODE);
@@ -173,8 +189,8 @@ fn git_challenged(stage: &Stage) {
     let scene = stage.serve_to_worker(POLICY);
     serve_repository(stage, &scene);
     for (into, url) in ["plain", "tls"].into_iter().zip(urls(ALLOWED)) {
-        clone(&scene, &url, "nobody", |_| {}).fails_showing("407");
-        let outcome = clone(&scene, &url, into, |command| {
+        clone(&scene, Scene::stranger, &url, "nobody", |_| {}).fails_showing("407");
+        let outcome = clone(&scene, Scene::stranger, &url, into, |command| {
             for name in ["http_proxy", "https_proxy"] {
                 command.env(name, scene.url_of_worker());
             }
@@ -183,25 +199,12 @@ fn git_challenged(stage: &Stage) {
         assert!(outcome.ok, "{outcome:#?}");
         assert!(outcome.err.contains("407 egress.identity_required"), "{outcome:#?}");
     }
-}
-
-fn npm(stage: &Stage) {
-    let scene = stage.serve(POLICY);
-    stage.origin.reset(Plan::good(&stage.pki).unwrap().answering(Answer::with(|_| {
-        let body =
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
-        vec![Step::Send(body.into())]
-    })));
-    let ping = |url: String| {
-        let options = ["ping", "--fetch-retries=0", "--no-update-notifier", "--registry", &url];
-        scene.start(scene.command("npm", &options))
-    };
-    let (allowed, denied) = (urls(ALLOWED).map(ping), urls(DENIED).map(ping));
-    for program in allowed {
-        let outcome = program.end();
-        assert!(outcome.ok && outcome.err.contains("PONG"), "{outcome:#?}");
-    }
-    for program in denied {
-        program.end().fails_showing(CODE);
-    }
+    // By `egret env` it shows its token at once, and is not refused first.
+    let scene = stage.serve_to_worker(POLICY);
+    serve_repository(stage, &scene);
+    let outcome = clone(&scene, Scene::command, &urls(ALLOWED)[1], "at-once", |command| {
+        command.env("GIT_CURL_VERBOSE", "1");
+    });
+    assert!(outcome.ok && !outcome.err.contains("407"), "{outcome:#?}");
+    scene.is_known("the clone");
 }

@@ -1,5 +1,6 @@
 //! Node: its own http and https by hand, and the two libraries that most programs use, as npm
-//! brings them along. Both tunnel plain HTTP through port 80.
+//! brings them along. Both tunnel plain HTTP through port 80. undici finds the proxy in the
+//! environment by itself, https-proxy-agent is given what is there.
 
 use crate::{
     Claim,
@@ -48,8 +49,8 @@ if (url.protocol === 'http:') {
 ";
 
 const UNDICI: &str = "
-const { fetch, ProxyAgent } = undici;
-const dispatcher = new ProxyAgent(process.env.http_proxy);
+const { fetch, EnvHttpProxyAgent } = undici;
+const dispatcher = new EnvHttpProxyAgent();
 (async () => {
   for (let i = 0; i < 2; i++) {
     var answer = await fetch(process.argv[1], { dispatcher });
@@ -63,7 +64,7 @@ const dispatcher = new ProxyAgent(process.env.http_proxy);
 
 const HTTPS_PROXY_AGENT: &str = "
 const url = new URL(process.argv[1]);
-const agent = new HttpsProxyAgent(process.env.http_proxy);
+const agent = new HttpsProxyAgent(process.env.https_proxy);
 require(url.protocol.slice(0, -1)).get(url, { agent }, answer => {
   answer.on('data', part => process.stdout.write(part));
   if (answer.statusCode !== 200) { console.error(answer.statusMessage); process.exitCode = 1; }
@@ -89,6 +90,20 @@ fn check(stage: &Stage, program: &str, shown: &str) {
     assert_eq!(stage.dns.names(), [ALLOWED], "a denied name was looked up");
 }
 
+/// Requires the same, and that who has a token is known by it.
+fn check_known(stage: &Stage, program: &str, shown: &str) {
+    check(stage, program, shown);
+    let scene = stage.serve_to_worker(POLICY);
+    let started = ["http", "https"].map(|scheme| {
+        let url = format!("{scheme}://{ALLOWED}/");
+        scene.start(scene.command("node", &["-e", program, &url]))
+    });
+    for program in started {
+        program.end().gives(BODY);
+    }
+    scene.is_known("Node");
+}
+
 fn by_hand(stage: &Stage) {
     check(stage, BY_HAND, CODE);
 }
@@ -106,10 +121,14 @@ fn host_of_the_proxy(stage: &Stage) {
 
 fn undici(stage: &Stage) {
     // It says of a refused CONNECT that it was refused, at most.
-    check(stage, &format!("{REQUIRE_FROM_NPM}; const undici = fromNpm('undici');{UNDICI}"), "");
+    check_known(
+        stage,
+        &format!("{REQUIRE_FROM_NPM}; const undici = fromNpm('undici');{UNDICI}"),
+        "",
+    );
 }
 
 fn https_proxy_agent(stage: &Stage) {
     let import = "const { HttpsProxyAgent } = fromNpm('https-proxy-agent');";
-    check(stage, &format!("{REQUIRE_FROM_NPM}; {import}{HTTPS_PROXY_AGENT}"), CODE);
+    check_known(stage, &format!("{REQUIRE_FROM_NPM}; {import}{HTTPS_PROXY_AGENT}"), CODE);
 }

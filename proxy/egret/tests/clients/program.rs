@@ -26,8 +26,9 @@ pub(crate) enum Client {
     Wget,
     Git,
     Python,
-    /// The library that pip brings along.
     Requests,
+    Httpx,
+    Pip,
     Node,
     /// The library that npm brings along.
     Undici,
@@ -50,9 +51,9 @@ impl Client {
             Self::Wget => ("wget", version()),
             Self::Git => ("git", version()),
             Self::Python => ("python3", version()),
-            Self::Requests => {
-                ("python3", vec!["-c".to_owned(), crate::python::IMPORT_REQUESTS.to_owned()])
-            }
+            Self::Requests => ("python3", vec!["-c".to_owned(), "import requests".to_owned()]),
+            Self::Httpx => ("python3", vec!["-c".to_owned(), "import httpx".to_owned()]),
+            Self::Pip => ("python3", ["-m", "pip", "--version"].map(str::to_owned).to_vec()),
             Self::Node => ("node", version()),
             Self::Undici => ("node", from_npm("undici")),
             Self::HttpsProxyAgent => ("node", from_npm("https-proxy-agent")),
@@ -70,7 +71,9 @@ impl fmt::Display for Client {
             Self::Wget => "wget",
             Self::Git => "git",
             Self::Python => "Python",
-            Self::Requests => "requests (of pip)",
+            Self::Requests => "requests",
+            Self::Httpx => "httpx",
+            Self::Pip => "pip",
             Self::Node => "Node",
             Self::Undici => "undici (of npm)",
             Self::HttpsProxyAgent => "https-proxy-agent (of npm)",

@@ -15,7 +15,7 @@ use egret_testkit::{
     client::Client as Raw,
     dns::{self, Dns, Zone},
     namespace::Entered,
-    origin::{Origin, Plan},
+    origin::{Answer, Origin, Plan, Step},
     packets::Own,
     pki::Pki,
     proxy::{Proxy, Ready},
@@ -42,8 +42,13 @@ schemes = ["http", "https"]
 ports = [80, 443]
 "#;
 
-/// The id and token of the worker that [`Stage::serve_to_worker`] admits.
-pub(crate) const WORKER: &str = "ci-1:correct-horse";
+/// The id of the worker that [`Stage::serve_to_worker`] admits.
+pub(crate) const WORKER: &str = "ci-1";
+/// Its token.
+const TOKEN: &str = "correct-horse";
+
+/// Runs a command with what `egret env` prints, and with nothing else that names the proxy.
+const WITH_ENV: &str = r#"variables="$("$0" env)" && eval "$variables" && exec "$@""#;
 
 /// What outlives a single trial: the namespace has one of each.
 pub(crate) struct Stage {
@@ -78,17 +83,37 @@ impl Stage {
 
     /// Starts egret for anybody, with fresh names and origins.
     pub(crate) fn serve(&self, policy: &str) -> Scene {
-        self.start(policy, r#"identity = ["anonymous"]"#)
+        self.start(policy, r#"identity = ["anonymous"]"#, None)
     }
 
     /// Starts egret for one worker that has to show its token.
     pub(crate) fn serve_to_worker(&self, policy: &str) -> Scene {
         let token_sha256 = "9dca666eb54730714630d1519264a7bf1eeaad00b8f2edc90d3ecbfad928d163";
-        let worker = format!("[[worker]]\nid = \"ci-1\"\ntoken_sha256 = \"{token_sha256}\"");
-        self.start(policy, &format!("identity = [\"token\"]\n\n{worker}"))
+        let worker = format!("[[worker]]\nid = \"{WORKER}\"\ntoken_sha256 = \"{token_sha256}\"");
+        self.start(policy, &format!("identity = [\"token\"]\n\n{worker}"), Some(TOKEN))
     }
 
-    fn start(&self, policy: &str, identity: &str) -> Scene {
+    /// Has the origins serve the files of a folder; a path that ends in a slash is its index.
+    pub(crate) fn publish(&self, folder: PathBuf) {
+        self.origin.reset(Plan::good(&self.pki).unwrap().answering(Answer::with(move |request| {
+            let target = String::from_utf8_lossy(request.target()).into_owned();
+            let path = target.split('?').next().unwrap_or_default().trim_start_matches('/');
+            let index = if path.is_empty() || path.ends_with('/') { "index.html" } else { "" };
+            let file = folder.join(format!("{path}{index}"));
+            let (status, body) = match fs::read(&file) {
+                Ok(body) => ("200 OK", body),
+                Err(_) => ("404 Not Found", vec![]),
+            };
+            let kind = if index.is_empty() { "application/octet-stream" } else { "text/html" };
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            vec![Step::Send([head.into_bytes(), body].concat())]
+        })));
+    }
+
+    fn start(&self, policy: &str, identity: &str, token: Option<&str>) -> Scene {
         self.dns.reset(Zone::corpus(), vec![]);
         self.origin.reset(Plan::good(&self.pki).unwrap());
         let folder = tempfile::tempdir_in(&self.directory).unwrap();
@@ -97,7 +122,9 @@ impl Stage {
              [dns]\nservers = [\"{}\"]\n[[listener]]\naddress = \"127.0.0.1:0\"\n{identity}\n",
             dns::ADDRESS
         );
-        for (name, text) in [("policy.toml", policy), ("egret.toml", &config)] {
+        let token_file = token.map(|token| ("token", token));
+        let files = [("policy.toml", policy), ("egret.toml", &config)];
+        for (name, text) in files.into_iter().chain(token_file) {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -106,7 +133,7 @@ impl Stage {
         command.args(["serve", "-c", "egret.toml"]).current_dir(folder.path());
         let proxy = Proxy::start(command, Ready::Line, Duration::from_secs(20))
             .unwrap_or_else(|error| panic!("{error}"));
-        Scene { proxy, folder, roots: self.roots.clone() }
+        Scene { proxy, folder, roots: self.roots.clone(), has_token: token.is_some() }
     }
 }
 
@@ -115,6 +142,7 @@ pub(crate) struct Scene {
     proxy: Proxy,
     folder: tempfile::TempDir,
     roots: PathBuf,
+    has_token: bool,
 }
 
 impl Scene {
@@ -129,7 +157,7 @@ impl Scene {
 
     /// Returns the proxy's URL with the credentials of [`WORKER`].
     pub(crate) fn url_of_worker(&self) -> String {
-        format!("http://{WORKER}@{}", self.address())
+        format!("http://{WORKER}:{TOKEN}@{}", self.address())
     }
 
     /// Returns the root of the origins, as PEM.
@@ -147,24 +175,42 @@ impl Scene {
         self.folder.path()
     }
 
-    /// Returns a command that has the proxy in its environment, in both spellings, and trusts the
-    /// origins by the variables that clients know; nothing else of the caller's but the path.
+    /// Returns a command that knows the proxy by `eval "$(egret env)"` alone, as the worker of the
+    /// scene where there is one.
     pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = self.bare("/bin/sh");
+        command.args(["-c", WITH_ENV, env!("CARGO_BIN_EXE_egret"), program]).args(arguments);
+        if self.has_token {
+            command.env("EGRET_TOKEN_FILE", self.folder().join("token"));
+        }
+        command
+    }
+
+    /// Returns a command that knows the proxy by the plain variables, and shows no token.
+    pub(crate) fn stranger(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = self.bare(program);
+        command.args(arguments);
+        for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"] {
+            command.env(name, self.url());
+        }
+        command
+    }
+
+    /// Returns a program that trusts the origins by the variables that clients know, and has
+    /// nothing else of the caller's environment but the path.
+    fn bare(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
-            .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder())
             .current_dir(self.folder());
-        for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"] {
-            command.env(name, self.url());
-        }
         for name in [
             "SSL_CERT_FILE",
             "CURL_CA_BUNDLE",
             "GIT_SSL_CAINFO",
             "REQUESTS_CA_BUNDLE",
+            "PIP_CERT",
             "NODE_EXTRA_CA_CERTS",
             "NPM_CONFIG_CAFILE",
         ] {
@@ -194,6 +240,15 @@ impl Scene {
             assert!(Instant::now() < deadline, "no record of {what} among {records:#?}");
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Waits until a request of the worker to the allowed host is recorded.
+    pub(crate) fn is_known(&self, what: &str) {
+        self.record(what, |record| {
+            record.is_decision()
+                && record.text("worker") == WORKER
+                && record.text("host") == ALLOWED
+        });
     }
 
     /// Waits for the decision of a kind on a host and returns it.
