@@ -18,6 +18,7 @@ mod exhaustion;
 mod ground;
 mod measured;
 mod origins;
+mod reload;
 mod steps;
 mod tuning;
 mod volume;
@@ -73,6 +74,8 @@ pub(crate) fn run(
         Attack::Kill => ends::kill(stage, seen),
         Attack::Churn { count } => volume::churn(stage, count, seen),
         Attack::HotHost { clients } => volume::hot_host(stage, clients, seen),
+        Attack::Reload { times, rate } => reload::many(stage, times, rate, seen),
+        Attack::BrokenReload => reload::broken(stage, seen),
     }?;
     if !measured.ended {
         let alive = stage.proxy.is_alive();
@@ -126,7 +129,9 @@ fn tuned_for(attack: Attack) -> Tuning {
         | Attack::Drain { .. }
         | Attack::Kill
         | Attack::Churn { .. }
-        | Attack::HotHost { .. } => {}
+        | Attack::HotHost { .. }
+        | Attack::Reload { .. }
+        | Attack::BrokenReload => {}
     }
     tuning
 }

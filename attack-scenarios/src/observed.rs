@@ -52,6 +52,8 @@ pub struct Observed<'a> {
     pub not_started: Option<String>,
     /// Why a part of the case could not be played after all.
     pub unplayed: Option<String>,
+    /// After its files had changed, whether it refused what it had to refuse before.
+    pub still_denies: Option<bool>,
     /// The descriptors of the exchange were given back while the client still held its end, within
     /// the time for which the proxy keeps what is idle; `None` where nobody looked.
     pub released: Option<bool>,
@@ -160,6 +162,7 @@ impl<'a> Observed<'a> {
             recovered: None,
             not_started: None,
             unplayed: None,
+            still_denies: None,
             released: None,
             reached_elsewhere: None,
             printed: String::new(),
@@ -222,6 +225,13 @@ impl<'a> Observed<'a> {
         }
     }
 
+    /// Whether the case accepts that the policy from before the change stays in force, and it does:
+    /// then what that allows is dialled.
+    pub(crate) fn keeps_previous_policy(&self) -> bool {
+        self.still_denies == Some(true)
+            && self.case.also_ok.iter().any(|word| word == PREVIOUS_POLICY)
+    }
+
     fn judges_the_last(&self) -> bool {
         match &self.case.input {
             Input::Dns { .. } | Input::Config(_) => true,
@@ -240,6 +250,9 @@ impl<'a> Observed<'a> {
             && egret_testkit::client::methods(&self.sent).len() > 1
     }
 }
+
+/// The outcome that a policy which cannot be used leaves the one before it in force.
+pub(crate) const PREVIOUS_POLICY: &str = "previous_policy_active";
 
 /// What a case amounts to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

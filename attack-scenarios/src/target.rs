@@ -3,9 +3,13 @@
 use std::{io, net::SocketAddr, path::Path, process::Command, time::Duration};
 
 use egret_testkit::{pki::Files, proxy::Ready};
+use rustix::process::Signal;
 
 use crate::{
-    case::{Policy, config::Settings},
+    case::{
+        Policy,
+        config::{Change, Settings},
+    },
     load::Tuning,
 };
 
@@ -58,6 +62,10 @@ pub trait Target: Send + Sync {
     /// Writes the configuration under limits for a load case and returns the command; `None` where
     /// they cannot be set.
     fn tuned(&self, setup: &Setup<'_>, tuning: &Tuning) -> io::Result<Option<Command>>;
+
+    /// Changes the files of a running proxy, and returns the signal that tells it so; `None` where
+    /// it does not read them again.
+    fn change(&self, setup: &Setup<'_>, change: &Change) -> io::Result<Option<Signal>>;
 
     /// Returns how it shows that it is ready.
     fn ready(&self) -> Ready;

@@ -14,7 +14,10 @@ use std::{
 };
 
 use egret_attack::{
-    case::{Case, config::Settings},
+    case::{
+        Case,
+        config::{Change, Settings},
+    },
     cell::Options,
     corpus,
     load::Tuning,
@@ -23,6 +26,7 @@ use egret_attack::{
 };
 use egret_testkit::proxy::Ready;
 use libtest_mimic::{Arguments, Trial};
+use rustix::process::Signal;
 
 /// Makes this binary the naive proxy.
 const PROXY: &str = "EGRET_ATTACK_NAIVE";
@@ -217,6 +221,10 @@ impl Target for Naive {
     }
 
     fn tuned(&self, _setup: &Setup<'_>, _tuning: &Tuning) -> io::Result<Option<Command>> {
+        Ok(None)
+    }
+
+    fn change(&self, _setup: &Setup<'_>, _change: &Change) -> io::Result<Option<Signal>> {
         Ok(None)
     }
 

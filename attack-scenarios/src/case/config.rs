@@ -16,6 +16,8 @@ use super::Input;
 pub struct Configured {
     /// How the proxy is set up.
     pub settings: Settings,
+    /// What becomes of that while it runs, before anything is tried.
+    pub change: Option<Change>,
     /// What is tried, in order.
     pub attempts: Vec<Attempt>,
 }
@@ -83,6 +85,21 @@ pub enum Listener {
     Unsaid,
 }
 
+/// What becomes of the files of a running proxy, which is then told to read them again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The policy allows these instead.
+    To(Vec<String>),
+    /// The policy is no policy any more.
+    Broken,
+    /// The policy is a link to `/dev/null`.
+    Emptied,
+    /// The policy allows everything, and others may write it.
+    Widened,
+    /// The policy stays; something else is set otherwise.
+    Elsewhere,
+}
+
 /// One thing that is tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attempt {
@@ -99,9 +116,8 @@ pub enum Attempt {
     Get(String),
     /// A connection to the proxy's port on an address that is not loopback.
     FromElsewhere,
-    /// A policy that is loaded again while the proxy runs, which nothing here can bring about: only
-    /// a proxy that refuses to start before can be judged.
-    Reload,
+    /// A CONNECT to a name that is not allowed, once a worker has written that into the policy.
+    AfterEdit,
 }
 
 #[derive(Deserialize)]
@@ -110,9 +126,8 @@ struct Steps {
     steps: Vec<String>,
 }
 
-/// Why a case in which a policy is loaded again is not played.
-pub(crate) const NO_RELOAD: &str =
-    "no driver for a policy that is loaded again while the proxy runs";
+/// Why a case in which files change while the proxy runs is not played.
+pub(crate) const NO_CHANGE: &str = "this proxy is not known to read its files again";
 
 /// The keys of a setup.
 const KEYS: [&str; 9] = [
@@ -131,28 +146,28 @@ const KEYS: [&str; 9] = [
 pub(super) fn parse(input: Value, setup: Option<Value>) -> Result<Input, String> {
     let Steps { steps } = super::input::read(input)?;
     let undriven = |why: String| Ok(Input::Undriven(why));
-    let settings = match settings(setup.unwrap_or(Value::Null)) {
-        Ok(settings) => settings,
+    let (settings, change) = match settings(setup.unwrap_or(Value::Null)) {
+        Ok(read) => read,
         Err(why) => return undriven(why),
     };
     let mut attempts = Vec::new();
     for step in &steps {
         match attempt(step) {
             Some(attempt) => attempts.push(attempt),
-            None if step.contains("SIGHUP") => attempts.push(Attempt::Reload),
+            None if step.contains("SIGHUP") => attempts.push(Attempt::AfterEdit),
             None => return undriven(format!("no driver for the step `{step}`")),
         }
     }
     if attempts.is_empty() {
         return undriven("nothing is tried".to_owned());
     }
-    Ok(Input::Config(Box::new(Configured { settings, attempts })))
+    Ok(Input::Config(Box::new(Configured { settings, change, attempts })))
 }
 
-/// The settings, or the word that nobody translates.
-fn settings(setup: Value) -> Result<Settings, String> {
-    let Value::Object(setup) = setup else { return Ok(Settings::default()) };
-    let mut settings = Settings::default();
+/// The settings and what becomes of them, or the word that nobody translates.
+fn settings(setup: Value) -> Result<(Settings, Option<Change>), String> {
+    let (mut settings, mut change) = (Settings::default(), None);
+    let Value::Object(setup) = setup else { return Ok((settings, change)) };
     for (key, value) in setup {
         match (key.as_str(), value) {
             ("allow", Value::Null) => settings.allow = Entries::None,
@@ -171,8 +186,14 @@ fn settings(setup: Value) -> Result<Settings, String> {
                 settings.listener = Listener::Unsaid;
             }
             ("allow_local_binding", Value::Bool(true)) => settings.listener = Listener::Everywhere,
-            ("reload" | "policy_path", _) => {
-                return Err(NO_RELOAD.to_owned());
+            ("reload", Value::String(what)) if what == "log level only" => {
+                change = Some(Change::Elsewhere);
+            }
+            ("reload", Value::String(what)) if what == "a policy that others may write" => {
+                change = Some(Change::Widened);
+            }
+            ("policy_path", Value::String(to)) if to == "-> /dev/null" => {
+                change = Some(Change::Emptied);
             }
             (known, value) if KEYS.contains(&known) => {
                 return Err(format!("no driver for the setup `{known}` = {value}"));
@@ -188,7 +209,7 @@ fn settings(setup: Value) -> Result<Settings, String> {
     if settings.allow == Entries::Usual && !settings.unknown.is_empty() {
         settings.allow = Entries::None;
     }
-    Ok(settings)
+    Ok((settings, change))
 }
 
 /// Entries as texts; what is none stands there as it was written.
@@ -212,6 +233,13 @@ fn attempt(step: &str) -> Option<Attempt> {
         .map(Attempt::Connect)
         .or_else(|| after("GET ").map(Attempt::Get))
         .or_else(|| step.contains("another interface").then_some(Attempt::FromElsewhere))
+}
+
+impl Configured {
+    /// Whether the files of the proxy are not those it was started on.
+    pub(crate) fn changes(&self) -> bool {
+        self.change.is_some() || self.attempts.contains(&Attempt::AfterEdit)
+    }
 }
 
 impl Settings {

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use egret_testkit::{
     dns::{Entry, Zone, script::Addresses},
+    pki::Files,
     proxy::{NotStarted, Proxy},
 };
 
@@ -59,7 +60,7 @@ impl Cell<'_> {
                 && !(remembers && stale)
                 && running.proxy.is_alive()
         });
-        if !usable || odd_names {
+        if !usable || odd_names || changes(case) {
             match self.start(policy, settings, &resolv, &hosts) {
                 Ok(()) => {}
                 // By itself, and with words: that is an answer to an odd setup. A proxy that hangs,
@@ -75,7 +76,7 @@ impl Cell<'_> {
         }
         let running = self.running.as_mut().ok_or_else(gone)?;
         running.served.extend(zone);
-        running.spent = odd_names;
+        running.spent = odd_names || changes(case);
         self.dns.reset(case.resolver.clone(), script.to_vec());
         Ok(Started::Yes)
     }
@@ -100,6 +101,29 @@ impl Cell<'_> {
         let served = BTreeMap::new();
         self.running = Some(Running { proxy, directory, policy, settings, served, spent: false });
         Ok(())
+    }
+}
+
+impl Running {
+    /// Returns what it was started with.
+    pub(super) fn setup<'a>(&'a self, certificates: &'a Files) -> Setup<'a> {
+        let Self { directory, policy, settings, .. } = self;
+        Setup { directory, policy: *policy, settings, certificates }
+    }
+}
+
+/// Whether the files of the proxy are not the same after a case.
+fn changes(case: &Case) -> bool {
+    match &case.input {
+        Input::Config(configured) => configured.changes(),
+        Input::Connect { .. }
+        | Input::Absolute { .. }
+        | Input::Raw { .. }
+        | Input::Tls(_)
+        | Input::Dns { .. }
+        | Input::Response(_)
+        | Input::Load(_)
+        | Input::Undriven(_) => false,
     }
 }
 

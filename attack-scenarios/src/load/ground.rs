@@ -29,7 +29,10 @@ use super::{
 };
 use crate::{
     audit::{self, Record},
-    case::{Policy, config::Settings},
+    case::{
+        Policy,
+        config::{Change, Settings},
+    },
     cell::Fault,
     target::{Setup, Target},
 };
@@ -129,6 +132,20 @@ impl Stage<'_> {
             self.proxy = proxy;
         }
         Ok(())
+    }
+
+    /// Changes the files of the proxy and tells it so; false where it does not read them again.
+    pub(crate) fn change(&self, change: &Change) -> io::Result<bool> {
+        let settings = Settings::default();
+        let setup = Setup {
+            directory: &self.directory,
+            policy: Policy::Default,
+            settings: &settings,
+            certificates: self.ground.certificates,
+        };
+        let Some(signal) = self.ground.target.change(&setup, change)? else { return Ok(false) };
+        self.proxy.signal(signal)?;
+        Ok(true)
     }
 
     /// Returns the names and labels of the proxy's metrics, where it has any.

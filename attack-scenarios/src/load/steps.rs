@@ -54,6 +54,10 @@ pub(crate) enum Attack {
     Churn { count: usize },
     /// Many clients of one host.
     HotHost { clients: usize },
+    /// Another policy so many times, under so many requests a second.
+    Reload { times: usize, rate: usize },
+    /// A policy that is none.
+    BrokenReload,
 }
 
 impl Attack {
@@ -62,7 +66,6 @@ impl Attack {
         let words = Words::of(&format!("{name} : {}", steps.join(" : ")));
         let has = |all: &[&str]| all.iter().all(|word| words.has(word));
         let absent = [
-            ("reload", "reload is not built"),
             ("panic", "a released binary has no fault points"),
             ("sigstop", "there are no leases that could lapse"),
             ("handshakes", "nothing terminates TLS"),
@@ -72,7 +75,13 @@ impl Attack {
         }
         let connections = words.before("connection").or(words.after("x"));
         let count = || connections.or(words.before("tunnel")).unwrap_or(1000);
-        Ok(if words.has("ulimit") || words.has("descriptor") {
+        let broken = ["syntax", "invalid", "broken"].iter().any(|word| words.has(word));
+        Ok(if words.has("reload") && broken {
+            Self::BrokenReload
+        } else if words.has("reload") {
+            let times = words.after("reload").unwrap_or(100);
+            Self::Reload { times, rate: words.before("rps").unwrap_or(100) }
+        } else if words.has("ulimit") || words.has("descriptor") {
             let limit = words.after("ulimit").unwrap_or(256);
             Self::Descriptors { limit, connections: connections.unwrap_or(2 * limit) }
         } else if has(&["full"]) && ["log", "audit", "disk"].iter().any(|word| words.has(word)) {

@@ -11,7 +11,7 @@ use super::{Depth, name};
 use crate::{
     case::{
         Configured,
-        config::{Attempt, NO_RELOAD},
+        config::{Attempt, Change, NO_CHANGE},
     },
     cell::Cell,
     observed::Observed,
@@ -22,6 +22,9 @@ pub(super) fn play(
     configured: &Configured,
     seen: &mut Observed<'_>,
 ) -> io::Result<()> {
+    if let Some(change) = &configured.change {
+        changed(cell, change, seen)?;
+    }
     for attempt in &configured.attempts {
         match attempt {
             Attempt::Connect(authority) => {
@@ -41,11 +44,22 @@ pub(super) fn play(
                 seen.reached_elsewhere = Some(reached);
                 seen.results.push(if reached { 200 } else { 0 });
             }
-            Attempt::Reload => {
-                seen.unplayed = Some(NO_RELOAD.to_owned());
-                seen.results.push(0);
+            Attempt::AfterEdit => {
+                changed(cell, &Change::Widened, seen)?;
+                name(cell, "CONNECT evil.test:443", Depth::Through, seen)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Changes the files of the proxy, and looks whether what was denied still is.
+fn changed(cell: &Cell<'_>, change: &Change, seen: &mut Observed<'_>) -> io::Result<()> {
+    if cell.change(change)? {
+        name(cell, "GET http://evil.test/", Depth::Through, seen)?;
+        seen.still_denies = seen.results.last().map(|status| status / 100 != 2);
+    } else {
+        seen.unplayed = Some(NO_CHANGE.to_owned());
     }
     Ok(())
 }

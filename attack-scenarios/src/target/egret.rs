@@ -9,12 +9,13 @@ use std::{
 };
 
 use egret_testkit::{dns, proxy::Ready};
+use rustix::process::Signal;
 
 use super::{Setup, Target};
 use crate::{
     case::{
         Policy,
-        config::{Clients, Entries, Listener, Mode, Settings},
+        config::{Change, Clients, Entries, Listener, Mode, Settings},
     },
     load::Tuning,
 };
@@ -166,6 +167,29 @@ impl Target for Egret {
         let policy = self.policy(setup, tuning.idle_timeout);
         write(&setup.directory.join("policy.toml"), &policy, 0o600)?;
         Ok(Some(command))
+    }
+
+    fn change(&self, setup: &Setup<'_>, change: &Change) -> io::Result<Option<Signal>> {
+        let allowing = |list: &[String]| {
+            let settings =
+                Settings { allow: Entries::List(list.to_vec()), ..setup.settings.clone() };
+            self.policy(&Setup { settings: &settings, ..*setup }, IDLE)
+        };
+        let (file, fresh) = (setup.directory.join("policy.toml"), setup.directory.join("fresh"));
+        match change {
+            Change::To(list) => write(&fresh, &allowing(list), 0o600)?,
+            Change::Broken => write(&fresh, "version = 1\n[[rule]\nid = \"half of", 0o600)?,
+            Change::Emptied => std::os::unix::fs::symlink("/dev/null", &fresh)?,
+            Change::Widened => write(&fresh, &allowing(&["*".to_owned()]), 0o666)?,
+            Change::Elsewhere => {
+                let file = setup.directory.join("egret.toml");
+                let config = fs::read_to_string(&file)? + "\n[limits]\nheader_timeout = \"9s\"\n";
+                write(&file, &config, 0o600)?;
+                return Ok(Some(Signal::HUP));
+            }
+        }
+        fs::rename(&fresh, &file)?;
+        Ok(Some(Signal::HUP))
     }
 
     fn metrics(&self, directory: &Path) -> Option<SocketAddr> {

@@ -13,11 +13,15 @@ use std::{
 };
 
 use egret_testkit::{dns, proxy::Ready};
+use rustix::process::Signal;
 use serde::Deserialize;
 
 use super::{Setup, Target};
 use crate::{
-    case::{Policy, config::Settings},
+    case::{
+        Policy,
+        config::{Change, Settings},
+    },
     load::Tuning,
 };
 
@@ -205,6 +209,10 @@ impl Target for Template {
     }
 
     fn tuned(&self, _setup: &Setup<'_>, _tuning: &Tuning) -> io::Result<Option<Command>> {
+        Ok(None)
+    }
+
+    fn change(&self, _setup: &Setup<'_>, _change: &Change) -> io::Result<Option<Signal>> {
         Ok(None)
     }
 

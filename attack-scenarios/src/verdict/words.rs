@@ -9,7 +9,7 @@ use egret_testkit::{dns::Kind, http1::Message};
 use super::{address, parse_address};
 use crate::{
     case::Input,
-    observed::{Observed, Outcome, Seen, TunnelEnd, contains, find},
+    observed::{Observed, Outcome, PREVIOUS_POLICY, Seen, TunnelEnd, contains, find},
 };
 
 mod own;
@@ -67,7 +67,7 @@ fn network(name: &str, rest: &str, seen: &Observed<'_>) -> Option<bool> {
         seen.queries.iter().any(|query| query.name == name || query.name.ends_with(&below))
     };
     Some(match name {
-        "no_upstream_connect" => dials.is_empty(),
+        "no_upstream_connect" => dials.is_empty() || seen.keeps_previous_policy(),
         "canary_untouched" => {
             let canary = canary(rest, seen)?;
             dials.iter().all(|dial| dial.ip() != canary)
@@ -251,6 +251,7 @@ pub(super) fn accepts(word: &str, outcome: Outcome, seen: &Observed<'_>) -> bool
                 !seen.connections.iter().any(|c| c.hello.as_ref().is_some_and(|h| h.has_ech()))
             }
             "local-2xx" => seen.dials.is_empty(),
+            PREVIOUS_POLICY => seen.keeps_previous_policy(),
             other => other == "allow" || other.starts_with("allow-"),
         },
         Outcome::NotStarted => word == "refuses-to-start",

@@ -44,6 +44,8 @@ fn the_phrases_of_the_corpus_are_understood_with_their_figures() {
         ("50000 rps of denied CONNECTs", Attack::DeniedFlood { rate: 50_000 }),
         ("client FIN before upstream connect completes", Attack::EarlyEnd),
         ("200 requests to an origin that never answers", Attack::NeverAnswers { requests: 200 }),
+        ("reload 100 times at 5000 rps", Attack::Reload { times: 100, rate: 5000 }),
+        ("reload with a syntax error", Attack::BrokenReload),
         ("50 clients vanish without FIN or RST", Attack::Vanish { clients: 50 }),
     ];
     for (steps, attack) in table {
@@ -53,7 +55,7 @@ fn the_phrases_of_the_corpus_are_understood_with_their_figures() {
 
 #[test]
 fn what_is_not_understood_is_said() {
-    for steps in ["reload 100 times at 5000 rps", "SIGSTOP 60 s, SIGCONT", "sing a song"] {
+    for steps in ["a panic in one task", "SIGSTOP 60 s, SIGCONT", "sing a song"] {
         let why = Attack::read("", &[steps.to_owned()]).expect_err(steps);
         assert!(why.starts_with("no driver"), "{why}");
     }
