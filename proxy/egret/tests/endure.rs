@@ -24,6 +24,8 @@ mod disk;
 mod drain;
 #[path = "endure/kill.rs"]
 mod kill;
+#[path = "endure/reload.rs"]
+mod reload;
 #[path = "endure/soak.rs"]
 mod soak;
 
@@ -49,7 +51,7 @@ fn main() -> ExitCode {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most });
     // Threads may start from here on.
     let stage = Arc::new(Stage::furnish(entered));
-    let claims = [kill::CLAIMS, disk::CLAIMS, drain::CLAIMS, soak::CLAIMS].concat();
+    let claims = [kill::CLAIMS, disk::CLAIMS, drain::CLAIMS, reload::CLAIMS, soak::CLAIMS].concat();
     let trials = claims.into_iter().map(|(name, run)| {
         let stage = stage.clone();
         Trial::test(name, move || {

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File},
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -93,4 +94,30 @@ pub(crate) fn told(asked: &Asked) -> Option<(String, String)> {
 pub(crate) fn newest(folder: &Path) -> PathBuf {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     files.filter(|path| path.extension().is_some_and(|ext| ext == "jsonl")).max().unwrap()
+}
+
+/// Follows the newest file of the records.
+pub(crate) struct Tail {
+    file: File,
+    /// What has come of a line that is not whole.
+    part: String,
+}
+
+impl Tail {
+    /// Follows from here on.
+    pub(crate) fn of(folder: &Path) -> Self {
+        let mut file = File::open(newest(folder)).unwrap();
+        file.seek(SeekFrom::End(0)).unwrap();
+        Self { file, part: String::new() }
+    }
+
+    /// Returns the records of a kind that have come since the last call.
+    pub(crate) fn events(&mut self, event: &str) -> Vec<Record> {
+        self.file.read_to_string(&mut self.part).unwrap();
+        let rest = self.part.rfind('\n').map_or(0, |end| end + 1);
+        let rest = self.part.split_off(rest);
+        let whole = std::mem::replace(&mut self.part, rest);
+        let records = whole.lines().map(|line| Record(serde_json::from_str(line).unwrap()));
+        records.filter(|record| record.text("event") == event).collect()
+    }
 }

@@ -33,7 +33,12 @@ pub(crate) fn request(host: &str, number: u64) -> Ask {
 
 /// A tunnel whose host tells its number, on port 443.
 pub(crate) fn tunnel(number: u64) -> Ask {
-    let host = format!("n{number}.example.org");
+    tunnel_to("example.org", number)
+}
+
+/// The same below another name.
+pub(crate) fn tunnel_to(suffix: &str, number: u64) -> Ask {
+    let host = format!("n{number}.{suffix}");
     Ask::Tunnel { connect: connect(&host), hello: HelloShape::named(&host).write() }
 }
 
