@@ -40,7 +40,7 @@ pub(crate) fn run(args: &cli::Exec, environment: &Environment) -> Result<Exit, F
     let lent = Lent::take(&config, &args.config)?;
     let proxy = chosen.at(&running::find(&config.state)?)?;
     env::warn_of_a_way_round(environment);
-    let denials = Denials::from_now(&config.audit);
+    let denials = Denials::from_now(&config.audit.directory);
     let end = child::run(&args.command, &variables::to_set(&proxy, environment))?;
     // What it ends writes its last records first.
     lent.give_back();
