@@ -43,6 +43,12 @@ pub enum OpenError {
         #[source]
         fault: Fault,
     },
+    /// Another recorder writes there.
+    #[error("the records in `{}` are being written by another process", directory.display())]
+    InUse {
+        /// Where the records are.
+        directory: PathBuf,
+    },
     /// Lines that were signed are gone.
     #[error(
         "the records in `{}` end before line {head}, the head that was signed last",

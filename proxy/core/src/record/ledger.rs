@@ -17,6 +17,10 @@ use std::{
     time::Duration,
 };
 
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 use serde::Serialize;
 
 use super::{
@@ -78,6 +82,8 @@ pub(super) struct Standing {
 
 /// The newest segment of a record, and the chain that goes on there.
 pub(super) struct Ledger {
+    /// Held on the directory: two chains in one place would be none.
+    _lock: File,
     settings: RecordSettings,
     key: HeadKey,
     clock: Arc<dyn Clock>,
@@ -111,18 +117,27 @@ impl Ledger {
         let directory = &settings.directory;
         let using = |error| OpenError::using(directory, error);
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(using)?;
+        let lock = File::open(directory).map_err(using)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                return Err(OpenError::InUse { directory: directory.to_owned() });
+            }
+            Err(error) => return Err(using(error.into())),
+        }
         let End { number, length, chain, torn, begun } = end::find(directory, key.public())?;
         for path in begun {
             fs::remove_file(&path).map_err(|error| OpenError::using(&path, error))?;
         }
         let path = segment(directory, number);
         let file = continue_at(&path, length).map_err(|error| OpenError::using(&path, error))?;
-        sync_directory(directory).map_err(using)?;
+        lock.sync_all().map_err(using)?;
         let (event, count) = match torn {
             0 => (Event::Start, None),
             bytes => (Event::Restart, Some(bytes)),
         };
         let mut ledger = Self {
+            _lock: lock,
             full_at: settings.segment,
             settings,
             key,

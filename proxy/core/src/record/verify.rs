@@ -80,6 +80,25 @@ pub enum Fault {
     HeadDiffers,
 }
 
+impl Fault {
+    /// Returns the word for it, which is public interface.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Syntax(_) => "syntax",
+            Self::Hash { .. } => "hash",
+            Self::Seq { .. } => "seq",
+            Self::Prev => "prev",
+            Self::Signature => "signature",
+            Self::Key { .. } => "key",
+            Self::Torn { .. } => "torn",
+            Self::Beginning { .. } => "beginning",
+            Self::Empty => "empty",
+            Self::HeadMissing { .. } => "head_missing",
+            Self::HeadDiffers => "head_differs",
+        }
+    }
+}
+
 /// A signed head, kept apart from the chain that it is of.
 #[derive(Debug, Clone)]
 pub struct KeptHead {
@@ -122,7 +141,8 @@ pub struct Verifier {
     lines: u64,
     heads: u64,
     since_head: u64,
-    sought: Option<KeptHead>,
+    /// Heads that are still to be found.
+    sought: Vec<KeptHead>,
 }
 
 /// What a chain holds.
@@ -152,9 +172,14 @@ pub enum Extent {
 }
 
 impl Verifier {
-    /// Judges a chain that must hold this head, and be signed under its key.
-    pub fn expecting(head: KeptHead) -> Self {
-        Self { key: Some(head.key), sought: Some(head), ..Self::default() }
+    /// Judges a chain that must hold these heads, and be signed under the key of the first.
+    pub fn expecting(heads: Vec<KeptHead>) -> Self {
+        Self { key: heads.first().map(KeptHead::key), sought: heads, ..Self::default() }
+    }
+
+    /// Whether no line was judged yet.
+    pub fn is_new(&self) -> bool {
+        self.lines == 0
     }
 
     /// Judges the lines of the next file. Tells each fault with the number of its line; fails only
@@ -199,7 +224,8 @@ impl Verifier {
         let begin = *self.begin.get_or_insert(here);
         // The line states what the next one continues, whether or not it should be here.
         let expected = self.next.replace(Chain { seq: seq.wrapping_add(1), prev: hash });
-        let kept = self.sought.take_if(|head| head.seq == seq);
+        let differs = self.sought.iter().any(|head| head.seq == seq && head.hash != hash);
+        self.sought.retain(|head| head.seq != seq);
         is_intact(&strict)?;
         match expected {
             Some(expected) if expected.seq != seq => {
@@ -210,7 +236,7 @@ impl Verifier {
             None if (seq == 0) != (prev == LineHash::ZERO) => return Err(Fault::Prev),
             Some(_) | None => {}
         }
-        if kept.is_some_and(|head| head.hash != hash) {
+        if differs {
             return Err(Fault::HeadDiffers);
         }
         if let Some(key) = signed(&strict)? {
@@ -232,15 +258,13 @@ impl Verifier {
     pub fn finish(self, extent: Extent) -> (Verified, Vec<Fault>) {
         let mut faults = Vec::new();
         match (self.begin, extent) {
-            (None, Extent::Whole | Extent::Part) => faults.push(Fault::Empty),
+            (None, Extent::Whole | Extent::Part) if self.lines == 0 => faults.push(Fault::Empty),
             (Some(Chain { seq, .. }), Extent::Whole) if seq != 0 && !self.begin_explained => {
                 faults.push(Fault::Beginning { seq });
             }
-            (Some(_), Extent::Whole | Extent::Part) => {}
+            (None | Some(_), Extent::Whole | Extent::Part) => {}
         }
-        if let Some(head) = &self.sought {
-            faults.push(Fault::HeadMissing { seq: head.seq });
-        }
+        faults.extend(self.sought.iter().map(|head| Fault::HeadMissing { seq: head.seq }));
         let verified = Verified {
             lines: self.lines,
             heads: self.heads,
@@ -307,3 +331,6 @@ fn skip_line(file: &mut impl BufRead) -> io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,10 +76,8 @@ impl Place {
 
     /// Judges the record as a whole; nothing may be wrong with it.
     fn verified(&self) -> crate::record::Verified {
-        let mut verifier = match fs::read(self.path().join(NEWEST_HEAD)) {
-            Ok(head) => Verifier::expecting(KeptHead::read(&head).unwrap()),
-            Err(_) => Verifier::default(),
-        };
+        let head = fs::read(self.path().join(NEWEST_HEAD)).unwrap();
+        let mut verifier = Verifier::expecting(vec![KeptHead::read(&head).unwrap()]);
         let mut faults = Vec::new();
         for number in segments(self.path()).unwrap() {
             let bytes = fs::read(self.path().join(segment_name(number))).unwrap();
