@@ -24,6 +24,7 @@ use crate::{
     files::{self, SourceText},
 };
 
+mod audit;
 mod checks;
 mod dns;
 mod limits;
@@ -164,8 +165,7 @@ fn read(root: &Table<'_>, source: &SourceText, environment: &Environment) -> Opt
     let limits = root.find("limits").and_then(|value| value.table("[limits]"));
     let limits = limits.map(|table| limits::read(&table)).unwrap_or_default();
     let audit = root.find("audit").and_then(|value| value.table("[audit]"));
-    let audit = audit.and_then(|table| path(&table, "path")).unwrap_or_else(|| AUDIT.into());
-
+    let audit = audit::read(audit.as_ref(), state.as_deref().unwrap_or(Path::new("")));
     let metrics = root.find("metrics").and_then(|value| value.table("[metrics]"));
     let metrics = metrics.and_then(|table| metrics::read(&table));
 
@@ -174,7 +174,7 @@ fn read(root: &Table<'_>, source: &SourceText, environment: &Environment) -> Opt
     Some(Config {
         origin: Origin::File(source.path.clone()),
         policy: folder.join(policy),
-        audit: RecordSettings::in_directory(&state.join(audit)),
+        audit,
         metrics: metrics.map(|at| at.value),
         state,
         settings: Settings {

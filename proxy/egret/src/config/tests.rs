@@ -1,4 +1,6 @@
-use egret_proxy::Transport;
+use std::time::Duration;
+
+use egret_proxy::{OnFailure, Transport};
 
 use super::*;
 
@@ -226,6 +228,25 @@ fn limits_have_bounds() {
 }
 
 #[test]
+fn records_are_kept_as_the_file_says() {
+    let audit = |line: &str| with(&format!("[audit]\n{line}\n"));
+    let config = accepted(&audit("on_failure = 'continue'\nsegment = '64KiB'\nkeep = '7d'"));
+    let RecordSettings { directory, on_failure, segment, keep } = config.audit;
+    assert_eq!(directory, Path::new("/home/me/state/audit"));
+    assert_eq!((on_failure, segment), (OnFailure::Continue, 64 << 10));
+    assert_eq!(keep, Duration::from_hours(7 * 24));
+    let RecordSettings { on_failure, segment, keep, .. } = accepted(GOOD).audit;
+    assert_eq!((on_failure, segment), (OnFailure::Refuse, 256 << 20));
+    assert_eq!(keep, Duration::from_hours(90 * 24));
+
+    refused(&audit("on_failure = 'ignore'"), 6, "cannot be `ignore`");
+    refused(&audit("segment = '63KiB'"), 6, "out of range");
+    refused(&audit("segment = '2TiB'"), 6, "out of range");
+    refused(&audit("keep = 90"), 6, "has no unit");
+    refused(&audit("keep = '0d'"), 6, "not a duration");
+}
+
+#[test]
 fn trusted_roots_hold_a_certificate() {
     let folder = tempfile::TempDir::new().unwrap();
     let tls = |roots: &str| with(&format!("[tls]\nroots = '{roots}'\n"));
@@ -327,6 +348,8 @@ fn the_commented_part_of_the_starter_configuration_is_valid_too() {
     assert_eq!(config.workers.len(), 2);
     let (limits, default) = (config.settings.limits, ConnectionLimits::default());
     assert_eq!(format!("{limits:?}"), format!("{default:?}"));
+    let default = RecordSettings::in_directory(&config.audit.directory);
+    assert_eq!(format!("{:?}", config.audit), format!("{default:?}"));
     let (dns, default) = (config.settings.dns, DnsSettings::default());
     assert_eq!((dns.timeout, dns.max_ttl), (default.timeout, default.max_ttl));
 }
