@@ -195,10 +195,7 @@ fn near_rules_tell_all_that_does_not_match_and_the_first_is_what_decides() {
         "#,
     );
     let policy = policy.policy.expect("a good policy");
-    let worker = Worker {
-        id: WorkerId::parse("w").expect("an id"),
-        labels: Labels::default(),
-    };
+    let worker = Worker { id: WorkerId::parse("w").expect("an id"), labels: Labels::default() };
     let now: Timestamp = "2026-11-21T00:00:00Z".parse().expect("a time");
     let near = |method: &str, url: &str| -> Vec<(String, Vec<&str>)> {
         let question = Question { worker: &worker, method, url, addresses: &[] };

@@ -1,14 +1,26 @@
-//! The record of what egret did: who signs it.
+//! The record of what egret did: opened for `serve`, and judged by `egret audit`.
 
 use std::{path::Path, sync::Arc};
 
 use egret_proxy::{Clock, Flush, RecordSettings, Recorder};
 
-use crate::failure::Failure;
+use crate::{
+    cli,
+    environment::Environment,
+    failure::{Exit, Failure},
+};
 
 mod key;
+mod progress;
+mod verify;
 
-pub(crate) use key::KeyError;
+pub(crate) use self::{key::KeyError, verify::VerifyError};
+
+pub(crate) fn run(args: &cli::Audit, environment: &Environment) -> Result<Exit, Failure> {
+    match &args.verb {
+        cli::AuditVerb::Verify(args) => verify::run(args, environment),
+    }
+}
 
 /// Opens the record, with the key that is kept in the state directory.
 pub(crate) fn open(

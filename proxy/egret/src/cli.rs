@@ -8,11 +8,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use egret_policy::WorkerId;
 
 pub(crate) use self::{
+    audit::{Audit, AuditVerb, AuditVerify},
     env::{AsWorker, Env},
     exec::Exec,
     worker::{Worker, WorkerToken, WorkerVerb},
 };
 
+mod audit;
 mod env;
 mod exec;
 mod worker;
@@ -34,6 +36,7 @@ pub(crate) enum Verb {
     Serve(Serve),
     Check(Check),
     Explain(Explain),
+    Audit(Audit),
     Env(Env),
     Exec(Exec),
     Worker(Worker),
@@ -154,7 +157,7 @@ Exit codes:
    0  done, or allowed; `serve`: after SIGTERM
    1  failure
    2  wrong usage
-   3  a negative answer: `explain` denied, a test of `check` failed
+   3  a negative answer: `explain` denied, a test of `check` failed, `audit verify` found a fault
   69  unavailable: a port is taken, another process owns the state directory
   77  not permitted
   78  the configuration or the policy is not valid

@@ -9,7 +9,7 @@ use egret_policy::{TargetError, TestOutcome};
 use egret_proxy::{ListenAddress, ListenError, OpenError};
 
 use crate::{
-    audit::KeyError,
+    audit::{KeyError, VerifyError},
     budgets::BudgetError,
     diagnostic,
     env::shell::ShellError,
@@ -106,6 +106,8 @@ pub(crate) enum Failure {
     #[error("EGRET_LOG is not a filter")]
     LogFilter(#[source] tracing_subscriber::filter::ParseError),
     #[error(transparent)]
+    Verify(#[from] VerifyError),
+    #[error(transparent)]
     RecordKey(#[from] KeyError),
     #[error("open the record")]
     Record(#[source] OpenError),
@@ -195,6 +197,10 @@ impl Failure {
             Self::Exists { .. } | Self::Start(_) | Self::Output(_) | Self::Random(_) => {
                 Exit::Failure
             }
+            Self::Verify(error) => match error {
+                VerifyError::Read { source, .. } => Exit::of_io(source, Exit::Failure),
+                VerifyError::Directory { .. } => Exit::Usage,
+            },
             Self::RecordKey(error) => match error {
                 KeyError::Use { source, .. } => Exit::of_io(source, Exit::Failure),
                 KeyError::Form { .. } => Exit::Failure,
@@ -204,6 +210,7 @@ impl Failure {
             },
             Self::Record(error) => match error {
                 OpenError::Use { source, .. } => Exit::of_io(source, Exit::Failure),
+                OpenError::InUse { .. } => Exit::Unavailable,
                 OpenError::Broken { .. } | OpenError::Cut { .. } | OpenError::OtherKey { .. } => {
                     Exit::Failure
                 }
@@ -245,6 +252,7 @@ impl Failure {
                 Some("mend the rules or the tests; `egret check FILE` runs them".to_owned())
             }
             Self::LogFilter(_) => Some("write `info`, `debug` or `egret_proxy=trace`".to_owned()),
+            Self::Verify(error) => error.fix(),
             Self::RecordKey(error) => error.fix(),
             Self::Record(error) => Some(record_fix(error)),
             Self::Write { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -287,6 +295,9 @@ fn record_fix(error: &OpenError) -> String {
             "find out who changed it (`egret audit verify {}` says where); then {ANEW}",
             files::folder(path).display()
         ),
+        OpenError::InUse { .. } => {
+            "stop that process, or give this one another `[audit] path`".to_owned()
+        }
         OpenError::Cut { .. } => format!("put back what was removed; or {ANEW}"),
         OpenError::OtherKey { .. } => {
             format!("put `audit.key` back into the state directory; or {ANEW}")

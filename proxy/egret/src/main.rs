@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Serve(args) => serve::run(&args, &environment),
         Verb::Check(args) => check::run(&args, &environment),
         Verb::Explain(args) => explain::run(&args, &environment),
+        Verb::Audit(args) => audit::run(&args, &environment),
         Verb::Env(args) => env::run(&args, &environment),
         Verb::Exec(args) => exec::run(&args, &environment),
         Verb::Worker(args) => worker::run(&args),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod audit;
 mod budgets;
 mod check;
 mod completions;
@@ -39,6 +40,7 @@ fn help_names_the_verbs_that_work_and_no_other() {
             "serve",
             "check",
             "explain",
+            "audit",
             "env",
             "exec",
             "worker",
