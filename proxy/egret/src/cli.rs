@@ -11,12 +11,14 @@ pub(crate) use self::{
     audit::{Audit, AuditVerb, AuditVerify},
     env::{AsWorker, Env},
     exec::Exec,
+    records::{RecordSource, Tail, VerdictName, Why},
     worker::{Worker, WorkerToken, WorkerVerb},
 };
 
 mod audit;
 mod env;
 mod exec;
+mod records;
 mod worker;
 
 /// A forward egress proxy with a policy engine.
@@ -40,6 +42,8 @@ pub(crate) enum Verb {
     Env(Env),
     Exec(Exec),
     Worker(Worker),
+    Why(Why),
+    Tail(Tail),
     Schema(Schema),
     Completions(Completions),
     #[command(name = "man")]

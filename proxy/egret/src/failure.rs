@@ -16,6 +16,7 @@ use crate::{
     exec::ExecError,
     files::{self, FileError},
     proxy_url::ProxyUrlError,
+    records::RecordsError,
     running::RunningError,
     state::StateError,
     token::TokenError,
@@ -111,6 +112,12 @@ pub(crate) enum Failure {
     RecordKey(#[from] KeyError),
     #[error("open the record")]
     Record(#[source] OpenError),
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    #[error("no record has the id {id}")]
+    UnknownId { id: String },
+    #[error("`{}` is not the id of a record", egret_policy::source::shown(text))]
+    NotAnId { text: String },
     #[error("find name servers to ask")]
     Resolver(#[source] egret_proxy::ResolverError),
     #[error(transparent)]
@@ -143,7 +150,12 @@ impl Failure {
             | Self::Listen(ListenError::Unasked { .. } | ListenError::Folder { .. }) => {
                 Exit::Configuration
             }
-            Self::Authority { .. } => Exit::Usage,
+            Self::Authority { .. } | Self::NotAnId { .. } => Exit::Usage,
+            Self::UnknownId { .. } => Exit::Failure,
+            Self::Records(error) => match error {
+                RecordsError::Absent { .. } => Exit::Failure,
+                RecordsError::Read { source, .. } => Exit::of_io(source, Exit::Failure),
+            },
             Self::File(error) => match error {
                 FileError::Read { source, .. } => Exit::of_io(source, Exit::Configuration),
                 FileError::Encoding { .. }
@@ -222,6 +234,17 @@ impl Failure {
         match self {
             Self::NoHome { variable, .. } => Some(format!("set {variable}, or use `-c FILE`")),
             Self::Authority { .. } => Some("write `example.com:443`".to_owned()),
+            Self::UnknownId { .. } => Some(
+                "`egret tail` lists ids; name the records of another proxy with `--audit PATH`; \
+                 what `[audit] keep` no longer keeps is gone"
+                    .to_owned(),
+            ),
+            Self::NotAnId { .. } => Some(
+                "write the 26 letters and digits after the code, as in \
+                 `403 egress.host_not_allowed 01M7Z41WTFKF6DHDXCQHH7BESS`"
+                    .to_owned(),
+            ),
+            Self::Records(error) => error.fix(),
             Self::File(error) => error.fix(),
             Self::State(error) => error.fix(),
             Self::Budgets(error) => error.fix(),

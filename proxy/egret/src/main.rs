@@ -4,6 +4,7 @@
 //! Below this crate nothing reads the environment, a configuration file or the clock. No rule of
 //! traffic lives here: policy decides, the data path carries out.
 
+mod asked;
 mod cli;
 mod config;
 mod diagnostic;
@@ -18,6 +19,9 @@ mod output;
 mod policy;
 mod proxy_url;
 mod ready;
+mod reasons;
+mod records;
+mod remedy;
 mod running;
 mod starter;
 mod state;
@@ -35,6 +39,8 @@ mod init;
 mod man;
 mod schema;
 mod serve;
+mod tail;
+mod why;
 mod worker;
 
 use std::process::ExitCode;
@@ -68,6 +74,8 @@ fn main() -> ExitCode {
         Verb::Worker(args) => worker::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
+        Verb::Why(args) => why::run(&args, &environment),
+        Verb::Tail(args) => tail::run(&args, &environment),
         Verb::Schema(args) => schema::run(&args),
     };
     match end {

@@ -15,7 +15,10 @@ mod listen;
 mod log;
 mod metrics;
 mod place;
+mod recorded;
 mod serve;
+mod tail;
+mod why;
 mod worker;
 
 use place::Place;
@@ -44,6 +47,8 @@ fn help_names_the_verbs_that_work_and_no_other() {
             "env",
             "exec",
             "worker",
+            "why",
+            "tail",
             "schema",
             "completions",
             "man",

@@ -1,0 +1,172 @@
+//! Reads record files: one file, or a directory of segments, forwards, backwards, by time or as
+//! they grow.
+//!
+//! Memory does not grow with what is read, and nothing is written. A last line that is only half
+//! there is left alone, a segment that retention removes meanwhile is passed over, and lines that
+//! are no records are counted, so that whoever asked can be told. Chains and signatures are not
+//! checked here: that is for `egret audit verify`.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+pub(crate) use self::{
+    backward::Backward,
+    follow::{Follow, INTERVAL},
+    forward::Forward,
+    record::{Judged, Record},
+    search::Search,
+    time::{Since, is_id, when},
+};
+use crate::{
+    cli,
+    config::{self, Config},
+    diagnostic::print_warning,
+    environment::Environment,
+    failure::{Failure, count},
+};
+
+mod backward;
+mod follow;
+mod forward;
+mod record;
+mod search;
+mod time;
+
+#[cfg(test)]
+mod tests;
+
+/// A line that is longer than this is none of ours.
+const LINE_MAX: usize = 1 << 20;
+
+/// Why records cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordsError {
+    #[error("there are no records at `{}`", path.display())]
+    Absent { path: PathBuf },
+    #[error("read the records at `{}`", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl RecordsError {
+    fn read(path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::Absent { path: path.to_owned() },
+            _ => Self::Read { path: path.to_owned(), source },
+        }
+    }
+
+    pub(crate) fn fix(&self) -> Option<String> {
+        match self {
+            Self::Absent { .. } => Some(
+                "start `egret serve` with the same configuration, or name the file or directory: \
+                 `--audit PATH`"
+                    .to_owned(),
+            ),
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("read them as the user that runs egret".to_owned())
+            }
+            Self::Read { .. } => None,
+        }
+    }
+}
+
+/// Where records are: a directory of segments, or one file.
+#[derive(Debug, Clone)]
+pub(crate) struct Trail {
+    path: PathBuf,
+    form: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Directory,
+    File,
+}
+
+impl Trail {
+    pub(crate) fn open(path: &Path) -> Result<Self, RecordsError> {
+        let metadata = path.metadata().map_err(|source| RecordsError::read(path, source))?;
+        let form = if metadata.is_dir() { Form::Directory } else { Form::File };
+        Ok(Self { path: path.to_owned(), form })
+    }
+
+    /// The records that the command line names, or those of the configuration.
+    pub(crate) fn named(
+        source: &cli::RecordSource,
+        environment: &Environment,
+    ) -> Result<Self, Failure> {
+        if let Some(path) = &source.audit {
+            return Ok(Self::open(path)?);
+        }
+        let config = configuration(source, environment)?;
+        Ok(Self::open(&config.audit.directory)?)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The segments that are there, the oldest first.
+    fn segments(&self) -> Result<Vec<PathBuf>, RecordsError> {
+        if self.form == Form::File {
+            return Ok(vec![self.path.clone()]);
+        }
+        let cannot = |source| RecordsError::read(&self.path, source);
+        let mut segments = Vec::new();
+        for entry in self.path.read_dir().map_err(cannot)? {
+            let path = entry.map_err(cannot)?.path();
+            segments.extend(number(&path).map(|number| (number, path)));
+        }
+        segments.sort();
+        Ok(segments.into_iter().map(|(_, path)| path).collect())
+    }
+}
+
+/// The configuration that is in force where this is asked.
+pub(crate) fn configuration(
+    source: &cli::RecordSource,
+    environment: &Environment,
+) -> Result<Config, Failure> {
+    match config::find(source.config.path.as_deref(), environment) {
+        Some(path) => config::to_judge_by(&path, environment),
+        None => config::embedded(environment),
+    }
+}
+
+/// `NNNNNNNN.jsonl`; whatever else is in the directory is none of ours.
+fn number(path: &Path) -> Option<u32> {
+    let stem = path.file_name()?.to_str()?.strip_suffix(".jsonl")?;
+    let digits = !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit());
+    stem.parse().ok().filter(|_| digits)
+}
+
+/// What was there and is not told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Skipped {
+    /// Lines that are no records.
+    pub(crate) foreign: u64,
+}
+
+impl Skipped {
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self { foreign: self.foreign + other.foreign }
+    }
+
+    /// Says on stderr what was left out, if anything was.
+    pub(crate) fn tell(self, trail: &Trail) {
+        if self.foreign == 0 {
+            return;
+        }
+        let lines = count(usize::try_from(self.foreign).unwrap_or(usize::MAX), "line");
+        print_warning(
+            &format!("{lines} of `{}` are no records and were left out", trail.path.display()),
+            Some("`egret audit verify` finds out where"),
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! `egret why`: the decision that is on record, and what would have to change for another one.
+//!
+//! What was decided is told from the record alone. Why it would be decided so again, and what
+//! would allow it, is judged by the policy now in force, which may be another than the one of the
+//! record; then that is said. Nothing is looked up and nothing is changed.
+
+use std::collections::HashMap;
+
+use egret_policy::{Reason, Timestamp};
+
+use self::told::Told;
+use crate::{
+    asked::Asked,
+    cli,
+    environment::Environment,
+    failure::{Exit, Failure},
+    files, output, policy,
+    reasons::{Cure, meaning},
+    records::{self, Backward, Judged, Record, Search, Trail, is_id},
+    remedy::Law,
+};
+
+mod told;
+
+/// Completions that are kept until their decisions turn up; further back they are not looked for.
+const KEPT: usize = 4096;
+
+/// What is on record about one exchange.
+struct Case {
+    decision: Record,
+    completion: Option<Record>,
+}
+
+pub(crate) fn run(args: &cli::Why, environment: &Environment) -> Result<Exit, Failure> {
+    let id = id(&args.words)?;
+    let trail = Trail::named(&args.source, environment)?;
+    let cases = match &id {
+        Some(id) => vec![found(&trail, id)?],
+        None => last(&trail, args)?,
+    };
+    let law = law(args, environment)?;
+    let told: Vec<Told> = cases.iter().map(|case| judge(&law, case)).collect();
+    let revision = law.policy.revision().to_string();
+    if args.json {
+        output::json(&told::Document { policy: &revision, denials: &told })?;
+    } else if told.is_empty() {
+        let whose = args.worker.as_ref().map(|id| format!(" of worker `{id}`"));
+        let whose = whose.unwrap_or_default();
+        output::text(&format!("nothing was denied{whose} in `{}`\n", trail.path().display()))?;
+    } else {
+        let drawn: Vec<_> = told.iter().map(|told| told.drawn(&law, &revision)).collect();
+        output::text(&drawn.join("\n"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The id among the words that a client showed: a whole status line may be pasted.
+fn id(words: &[String]) -> Result<Option<String>, Failure> {
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let mut parts = words.iter().flat_map(|word| word.split(|c: char| !c.is_ascii_alphanumeric()));
+    let id = parts.find_map(|part| Some(part.to_ascii_uppercase()).filter(|part| is_id(part)));
+    id.map(Some).ok_or_else(|| Failure::NotAnId { text: words.join(" ") })
+}
+
+fn found(trail: &Trail, id: &str) -> Result<Case, Failure> {
+    let Search { decision, completion, skipped } = Search::id(trail, id)?;
+    skipped.tell(trail);
+    match (decision, completion) {
+        (Some(decision), completion) => Ok(Case { decision, completion }),
+        // Retention has taken the decision, or nothing was decided: the end is all there is.
+        (None, Some(completion)) => Ok(Case { decision: completion, completion: None }),
+        (None, None) => Err(Failure::UnknownId { id: id.to_owned() }),
+    }
+}
+
+/// The last denials, the newest first.
+fn last(trail: &Trail, args: &cli::Why) -> Result<Vec<Case>, Failure> {
+    let mut records = Backward::begin(trail)?;
+    let mut completions: HashMap<String, Record> = HashMap::new();
+    let mut cases = Vec::new();
+    let wanted = args.last.unwrap_or(1);
+    while cases.len() < wanted
+        && let Some((record, _)) = records.next_record()?
+    {
+        let others =
+            args.worker.as_ref().is_some_and(|id| record.worker.as_deref() != Some(id.as_str()));
+        let id = record.id.clone().unwrap_or_default();
+        if others {
+            continue;
+        }
+        if record.event == "completion" {
+            if completions.len() == KEPT {
+                completions.clear();
+            }
+            completions.insert(id, record);
+        } else if record.is_denial() {
+            let completion = completions.remove(&id);
+            cases.push(Case { decision: record, completion });
+        } else {
+            completions.remove(&id);
+        }
+    }
+    records.skipped().tell(trail);
+    Ok(cases)
+}
+
+/// The policy now in force.
+fn law(args: &cli::Why, environment: &Environment) -> Result<Law, Failure> {
+    let config = records::configuration(&args.source, environment)?;
+    let source = match config.origin {
+        crate::config::Origin::File(_) => files::read(&config.policy)?,
+        crate::config::Origin::Embedded => policy::users(environment)?,
+    };
+    let policy = policy::loaded(&source)?;
+    Ok(Law::new(source, policy, Timestamp::now()))
+}
+
+fn judge(law: &Law, case: &Case) -> Told {
+    let Case { decision, completion } = case;
+    let code = decision.reason.as_deref().unwrap_or_default();
+    let asked =
+        Asked::of(decision).filter(|_| meaning(code).cure != Cure::None || is_by_rule(code));
+    let now = asked.as_ref().map(|asked| asked.judged(&law.policy, law.now));
+    // What the policy of today says decides what can be done today.
+    let today = now.as_ref().filter(|now| now.verdict != Judged::Allow);
+    let cure = today.map_or(Cure::None, |now| meaning(now.reason.code()).cure);
+    let (nearest, remedies) = match (&asked, cure) {
+        (Some(asked), Cure::Rule) => (law.nearest(asked), law.remedies(asked)),
+        (Some(asked), Cure::Network) => {
+            let rule = today.and_then(|now| now.rule.as_deref());
+            (Vec::new(), law.openings(asked, rule))
+        }
+        (_, Cure::None) | (None, _) => (Vec::new(), Vec::new()),
+    };
+    Told::new(decision, completion.as_ref(), now, &nearest, remedies)
+}
+
+/// Whether the rules alone decide it, though no further one can help.
+fn is_by_rule(code: &str) -> bool {
+    code == Reason::RuleDenied.code()
+}
