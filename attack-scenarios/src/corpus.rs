@@ -56,7 +56,7 @@ const GIVEN: &[(&str, &str)] = files!["cases":
 ];
 
 /// What was added here, each for something that no given case would have seen.
-const OWN: &[(&str, &str)] = files!["cases-own": "load", "survivors"];
+const OWN: &[(&str, &str)] = files!["cases-own": "load", "policy-config", "survivors"];
 
 /// Returns every case, file by file.
 pub fn embedded() -> Result<Vec<Case>, Malformed> {

@@ -7,8 +7,8 @@ use std::{
 
 use egret_testkit::{
     client::get,
-    meter::Connections,
-    workers::{Ask, Asked, Pace, Workers},
+    meter::{self, Connections},
+    workers::{Ask, Asked, Outcome, Pace, Workers},
 };
 
 use super::{
@@ -38,40 +38,37 @@ pub(super) fn many(
     let (mut spans, mut slowest) = (Vec::<(Instant, Instant, usize)>::new(), Duration::ZERO);
     for turn in 0..times {
         let (which, begin) = (turn % 2, Instant::now());
-        if let Some(span) = spans.last_mut() {
-            span.1 = begin;
-        }
         if !stage.change(&lists[which])? {
             workers.finish();
             return unseen(seen, &["no_mixed_policy", "denied_never_allowed"]);
         }
         let heeded = super::holds_within(HEEDED, || {
-            let probe =
-                |which: usize| stage.client().get(ASKED[which + 1]).map_or(0, |r| r.status());
-            probe(which) == 200 && is_denied(probe(1 - which))
+            probe(stage, ASKED[which + 1]) == 200 && is_denied(probe(stage, ASKED[2 - which]))
         });
         slowest = slowest.max(begin.elapsed());
         if !heeded {
             seen.claim("each_is_heeded", false, format!("reload {turn}: not after {HEEDED:?}"));
             break;
         }
-        spans.push((Instant::now(), Instant::now(), which));
+        let since = Instant::now();
+        thread::sleep(BETWEEN);
+        spans.push((since, Instant::now(), which));
     }
     let asked = workers.finish();
     let (mut mixed, mut wrong, mut within) = (Vec::new(), Vec::new(), 0);
     for one in &asked {
         let span = spans.iter().find(|(from, to, _)| *from <= one.began && one.ended <= *to);
+        let is_lost = is_denied(one.status()) || is_cut(one);
         let (fits, bad) = match (one.number % 4, span) {
             (0, _) => (one.status() == 200, &mut wrong),
             (3, _) => (is_denied(one.status()), &mut wrong),
             (side, Some((_, _, which))) => {
                 within += 1;
                 let allowed = *which as u64 + 1 == side;
-                let fits = if allowed { one.status() == 200 } else { is_denied(one.status()) };
-                (fits, &mut mixed)
+                (if allowed { one.status() == 200 } else { is_lost }, &mut mixed)
             }
             // While it changes either may be in force, and nothing else.
-            (_, None) => (one.status() == 200 || is_denied(one.status()), &mut mixed),
+            (_, None) => (one.status() == 200 || is_lost, &mut mixed),
         };
         if !fits {
             bad.push(format!("{} of {} ", one.status(), one.number));
@@ -117,6 +114,18 @@ pub(super) fn broken(stage: &Stage<'_>, seen: &mut Measured) -> io::Result<()> {
     Ok(())
 }
 
+/// Asks once, and returns the status of the answer.
+fn probe(stage: &Stage<'_>, url: &str) -> u16 {
+    let answer = meter::open(&stage.client())
+        .and_then(|mut stream| meter::ask(&mut stream, get(url).as_bytes()));
+    answer.map_or(0, |answer| answer.status())
+}
+
+/// Whether its connection was cut, for what it had been asked before.
+fn is_cut(asked: &Asked) -> bool {
+    asked.reused && matches!(asked.outcome, Outcome::Broken(0))
+}
+
 fn workers(stage: &Stage<'_>, rate: u32) -> Workers {
     let pace = Pace { workers: 12, rate, connections: Connections::Mixed };
     Workers::start(&stage.client(), pace, 0, |number| {
@@ -138,5 +147,7 @@ fn is_denied(status: u16) -> bool {
 const DENIED: &str = "http://evil.test/";
 /// How long a proxy may take to read its policy again.
 const HEEDED: Duration = Duration::from_secs(10);
+/// How long a policy stays.
+const BETWEEN: Duration = Duration::from_millis(100);
 /// Time enough for requests before and after.
 const BEFORE: Duration = Duration::from_secs(1);
