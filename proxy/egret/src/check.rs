@@ -147,7 +147,9 @@ impl Judge {
 /// `serve` would refuse the file; `check` only says so, since the text is what it judges.
 fn warn_of_guard(path: &Path) {
     match files::check_guard(path) {
-        Ok(()) | Err(FileError::Read { .. } | FileError::Encoding { .. }) => {}
+        // What cannot be read is said elsewhere, and nobody serves from a pipe.
+        Ok(())
+        | Err(FileError::Read { .. } | FileError::Encoding { .. } | FileError::Kind { .. }) => {}
         Err(error @ (FileError::WritableByOthers { .. } | FileError::OwnedByOther { .. })) => {
             print_warning(&format!("{error}: `serve` refuses it"), error.fix().as_deref())
         }

@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod audit;
+mod changed;
 mod checks;
 mod dns;
 mod limits;
@@ -49,14 +50,15 @@ pub(crate) struct Config {
 /// Where a configuration comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {
-    File(PathBuf),
+    /// The text as it was read.
+    File(SourceText),
     Embedded,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(path) => path.display().fmt(f),
+            Self::File(source) => source.path.display().fmt(f),
             Self::Embedded => f.write_str("embedded defaults"),
         }
     }
@@ -68,6 +70,8 @@ pub(crate) struct Loaded {
     pub(crate) problems: Vec<Problem>,
     pub(crate) warnings: Vec<Problem>,
 }
+
+pub(crate) use self::changed::{Changed, changed};
 
 /// Finds the configuration file: the one that is named, one here, the user's, or none.
 ///
@@ -98,7 +102,8 @@ pub(crate) fn to_judge_by(path: &Path, environment: &Environment) -> Result<Conf
     complete(&files::read(path)?, environment)
 }
 
-fn complete(source: &SourceText, environment: &Environment) -> Result<Config, Failure> {
+/// Takes a text only whole; every problem of it has been printed on failure.
+pub(crate) fn complete(source: &SourceText, environment: &Environment) -> Result<Config, Failure> {
     let Loaded { config, problems, warnings } = load(source, environment);
     print_problems(Severity::Warning, source, &warnings);
     print_problems(Severity::Error, source, &problems);
@@ -172,7 +177,7 @@ fn read(root: &Table<'_>, source: &SourceText, environment: &Environment) -> Opt
     checks::together(root.report(), &listeners, &workers, metrics.as_ref());
     let state = state?;
     Some(Config {
-        origin: Origin::File(source.path.clone()),
+        origin: Origin::File(source.clone()),
         policy: folder.join(policy),
         audit,
         metrics: metrics.map(|at| at.value),

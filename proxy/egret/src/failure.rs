@@ -159,6 +159,7 @@ impl Failure {
             Self::File(error) => match error {
                 FileError::Read { source, .. } => Exit::of_io(source, Exit::Configuration),
                 FileError::Encoding { .. }
+                | FileError::Kind { .. }
                 | FileError::WritableByOthers { .. }
                 | FileError::OwnedByOther { .. } => Exit::Configuration,
             },
@@ -227,6 +228,17 @@ impl Failure {
                     Exit::Failure
                 }
             },
+        }
+    }
+
+    /// How many things are to be mended.
+    pub(crate) fn problems(&self) -> usize {
+        if let Self::Invalid { problems, .. } = self {
+            *problems
+        } else if let Self::PolicyTests { failed, .. } = self {
+            failed.len()
+        } else {
+            1
         }
     }
 

@@ -7,12 +7,16 @@
 use std::{
     fs::File,
     io::{self, Read},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use egret_policy::source::{Problem, Span};
+use rustix::fs::OFlags;
+
 /// A file's text under the name by which the operator knows it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourceText {
     pub(crate) path: PathBuf,
     pub(crate) text: String,
@@ -23,19 +27,34 @@ impl SourceText {
     pub(crate) fn name(&self) -> String {
         self.path.display().to_string()
     }
+
+    /// Says something of a place in the text.
+    pub(crate) fn problem(&self, span: Span, message: String, fix: &str) -> Problem {
+        let before = &self.text[..span.start];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Problem {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            span,
+            message,
+            fix: fix.to_owned(),
+        }
+    }
 }
 
 /// Why a file was not read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum FileError {
     #[error("read `{}`", path.display())]
     Read {
         path: PathBuf,
         #[source]
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     #[error("`{}` is not UTF-8", path.display())]
     Encoding { path: PathBuf },
+    #[error("`{}` is not a file", path.display())]
+    Kind { path: PathBuf },
     #[error("`{}` may be written by others (mode {mode:03o})", path.display())]
     WritableByOthers { path: PathBuf, mode: u32 },
     #[error(
@@ -50,6 +69,7 @@ impl FileError {
         match self {
             Self::Read { path, .. }
             | Self::Encoding { path }
+            | Self::Kind { path }
             | Self::WritableByOthers { path, .. }
             | Self::OwnedByOther { path, .. } => path,
         }
@@ -61,6 +81,7 @@ impl FileError {
                 Some(format!("write it, or start with `egret init {}`", folder(path).display()))
             }
             Self::Read { .. } => None,
+            Self::Kind { .. } => Some("put the text into a file of its own".to_owned()),
             Self::Encoding { .. } => Some("save it as UTF-8".to_owned()),
             Self::WritableByOthers { path, .. } => {
                 Some(format!("run `chmod go-w {}`", path.display()))
@@ -80,34 +101,43 @@ pub(crate) fn is_there(path: &Path) -> bool {
 
 /// Reads a file to judge it, whoever may write it.
 pub(crate) fn read(path: &Path) -> Result<SourceText, FileError> {
-    Ok(open(path)?.1)
+    let file = File::open(path).map_err(|source| cannot_read(path, source))?;
+    text(path, file)
 }
 
 /// Reads a file to run by it; refuses one that others may write.
 pub(crate) fn read_guarded(path: &Path) -> Result<SourceText, FileError> {
-    let (file, text) = open(path)?;
+    let file = open(path)?;
     guard(path, &file)?;
-    Ok(text)
+    text(path, file)
 }
 
 /// Says what keeps [`read_guarded`] from taking a file that was read.
 pub(crate) fn check_guard(path: &Path) -> Result<(), FileError> {
-    let file = File::open(path).map_err(|source| cannot_read(path, source))?;
-    guard(path, &file)
+    guard(path, &open(path)?)
 }
 
-fn open(path: &Path) -> Result<(File, SourceText), FileError> {
-    let cannot = |source| cannot_read(path, source);
-    let mut file = File::open(path).map_err(cannot)?;
+/// Opens a file without waiting: what is no file may be a pipe that nobody writes to.
+fn open(path: &Path) -> Result<File, FileError> {
+    let mut options = File::options();
+    let options = options.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
+    options.open(path).map_err(|source| cannot_read(path, source))
+}
+
+fn text(path: &Path, mut file: File) -> Result<SourceText, FileError> {
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(cannot)?;
+    file.read_to_end(&mut bytes).map_err(|source| cannot_read(path, source))?;
     let text =
         String::from_utf8(bytes).map_err(|_| FileError::Encoding { path: path.to_owned() })?;
-    Ok((file, SourceText { path: path.to_owned(), text }))
+    Ok(SourceText { path: path.to_owned(), text })
 }
 
 fn guard(path: &Path, file: &File) -> Result<(), FileError> {
     let metadata = file.metadata().map_err(|source| cannot_read(path, source))?;
+    // A directory says so by itself when it is read.
+    if !metadata.is_file() && !metadata.is_dir() {
+        return Err(FileError::Kind { path: path.to_owned() });
+    }
     if metadata.uid() != 0 && metadata.uid() != own_user() {
         return Err(FileError::OwnedByOther { path: path.to_owned(), owner: metadata.uid() });
     }
@@ -130,7 +160,7 @@ pub(crate) fn own_user() -> u32 {
 }
 
 fn cannot_read(path: &Path, source: io::Error) -> FileError {
-    FileError::Read { path: path.to_owned(), source }
+    FileError::Read { path: path.to_owned(), source: source.into() }
 }
 
 /// The folder that a file is in; never empty.

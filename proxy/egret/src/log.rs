@@ -7,7 +7,8 @@
 //! A line of JSON has `timestamp` (RFC 3339), `level`, `target` (the module), `message` and the
 //! fields of the event. Fields keep their names and meaning: `error` (and what caused it), `id`
 //! (of an exchange, as in the records), `signal`, `open` (connections and exchanges), `server` (a
-//! name server), `fault`, `files` and `needed` (descriptors), `path`, `version`, `config`,
+//! name server), `fault`, `cut` and `lost` (entries and workers that a reload ended), `problems`,
+//! `files` and `needed` (descriptors), `path`, `version`, `config`,
 //! `policy`, `revision`, `state`, `records`. No event has a secret, a query string or a header's
 //! value; what others have sent is shortened, and has no control character on a terminal.
 

@@ -21,12 +21,15 @@ mod proxy_url;
 mod ready;
 mod reasons;
 mod records;
+mod reload;
 mod remedy;
 mod running;
 mod starter;
 mod state;
+mod systemd;
 mod token;
 mod toml_text;
+mod watch;
 
 mod audit;
 mod budgets;

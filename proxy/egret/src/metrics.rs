@@ -14,9 +14,10 @@ use prometheus_client::{
 };
 use serde::Serialize;
 
-#[expect(unused_imports, reason = "whoever reloads says it")]
-pub(crate) use self::reloads::Reloaded;
-pub(crate) use self::{endpoint::Endpoint, reloads::Reloads};
+pub(crate) use self::{
+    endpoint::Endpoint,
+    reloads::{Reloaded, Reloads},
+};
 use self::{process::Process, text::Format};
 use crate::ready::{Readiness, Ready};
 

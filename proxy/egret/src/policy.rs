@@ -3,7 +3,7 @@
 //! What a policy needs and this release cannot do refuses it at start: a rule that is kept by half
 //! would let through what its author believes to be inspected or given a credential.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use egret_policy::{Loaded, Need, NeedKind, Policy, Timestamp, source::Problem};
 
@@ -16,9 +16,20 @@ use crate::{
     starter,
 };
 
+/// A policy to run by, and the text that it was made of.
+#[derive(Debug)]
+pub(crate) struct ForServing {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) source: SourceText,
+}
+
 /// Reads the policy to run by. Whatever refuses it has been printed on failure.
-pub(crate) fn for_serving(path: &Path, now: Timestamp) -> Result<Policy, Failure> {
-    let source = files::read_guarded(path)?;
+pub(crate) fn for_serving(path: &Path, now: Timestamp) -> Result<ForServing, Failure> {
+    judged(files::read_guarded(path)?, now)
+}
+
+/// Takes a text only whole. Whatever refuses it has been printed on failure, or is in that.
+pub(crate) fn judged(source: SourceText, now: Timestamp) -> Result<ForServing, Failure> {
     let policy = loaded(&source)?;
     let unavailable = unavailable(&policy);
     if !unavailable.is_empty() {
@@ -29,7 +40,7 @@ pub(crate) fn for_serving(path: &Path, now: Timestamp) -> Result<Policy, Failure
     if !failed.is_empty() {
         return Err(Failure::PolicyTests { file: source.name(), failed });
     }
-    Ok(policy)
+    Ok(ForServing { policy: Arc::new(policy), source })
 }
 
 /// Loads a policy to judge by; its problems have been printed on failure.

@@ -7,13 +7,13 @@
 
 use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use egret_policy::{Mode, Policy, Timestamp};
+use egret_policy::{Mode, Timestamp};
 use egret_proxy::{
-    BindError, Budgets, Clock, ClosedBy, Handle, Inherited, Metrics, Ports, Proxy, Recorder,
-    Selector, StaticWorkers,
+    BindError, Budgets, Clock, ClosedBy, Handle, Inherited, Metrics, PolicyChange, Ports, Proxy,
+    Recorder, Selector, StaticWorkers,
 };
 use egret_vault_bridge::NoVault;
-use tokio::{signal::unix::Signal, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,9 +27,12 @@ use crate::{
     listening::Listening,
     log,
     metrics::{Endpoint, Observed, Reloads},
-    output, policy,
+    output,
+    policy::{self, ForServing},
     ready::{Readiness, Ready},
+    reload::{InForce, Reload, Told},
     state::State,
+    systemd::Supervisor,
 };
 
 use self::signals::Signals;
@@ -60,7 +63,8 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
         .enable_all()
         .build()
         .map_err(|error| Failure::Start(error.into()))?;
-    let end = runtime.block_on(serve(config, recorder, budgets, Arc::new(policy), sockets));
+    let end =
+        runtime.block_on(serve(config, recorder, budgets, Arc::new(policy), sockets, environment));
     // What still runs holds the recorder; it goes first, so that the flush can end.
     runtime.shutdown_timeout(LAST_WORDS);
     flush.wait();
@@ -71,11 +75,11 @@ async fn serve(
     config: Config,
     recorder: Recorder,
     budgets: Budgets,
-    policy: Arc<Policy>,
+    for_serving: Arc<ForServing>,
     sockets: Vec<Inherited>,
+    environment: &Environment,
 ) -> Result<(), Failure> {
-    let Config { origin, policy: policy_file, state, audit, metrics, mut settings, workers } =
-        config;
+    let Config { origin, policy: _, state, audit, metrics, mut settings, workers } = config;
     let mut signals = Signals::listen().map_err(|error| Failure::Start(error.into()))?;
     let hangup = signals::hangup().map_err(|error| Failure::Start(error.into()))?;
     let ready = Ready::starting();
@@ -85,35 +89,37 @@ async fn serve(
     };
     let metrics = endpoint.as_ref().map(Endpoint::address);
     settings.own.extend(metrics);
+    let workers = Arc::new(StaticWorkers::new(workers));
     let counted = Arc::<Metrics>::default();
     let ports = Ports {
-        workers: Arc::new(StaticWorkers::new(workers)),
-        recorder,
+        workers: workers.clone(),
+        recorder: recorder.clone(),
         bridge: Arc::new(NoVault),
         clock: Arc::new(SystemClock),
         budgets,
         metrics: counted.clone(),
     };
-    let reloads = Reloads::begin(&policy);
-    let revision = policy.revision();
+    let ForServing { policy, source } = &*for_serving;
+    let reloads = Reloads::begin(policy);
     if policy.mode() == Mode::Report {
         tracing::warn!("the policy is in report mode: what no rule matches is let through");
     }
-    let proxy = Proxy::bind(settings, ports, policy, sockets).await.map_err(cannot_bind)?;
+    let proxy = Proxy::bind(settings, ports, policy.clone(), sockets).await.map_err(cannot_bind)?;
     let handle = proxy.handle();
+    let loaded = recorder.policy(policy.revision(), PolicyChange::Loaded).await;
+    loaded.map_err(|error| Failure::Start(error.into()))?;
     // What runs beside the data path, until the drain has ended.
     let mut beside = JoinSet::new();
-    beside.spawn(ignore(hangup, ready.clone()));
     if let Some(endpoint) = endpoint {
-        let observed = Observed::new(counted, reloads, ready.clone());
+        let observed = Observed::new(counted, reloads.clone(), ready.clone());
         beside.spawn(endpoint.serve(Arc::new(observed)));
     }
 
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         config = %origin,
-        policy = %policy_file.display(),
-        %revision,
+        policy = %source.path.display(),
+        revision = %policy.revision(),
         state = %state.display(),
         records = %audit.directory.display(),
         "serving"
@@ -125,13 +131,20 @@ async fn serve(
     }
     if let (Origin::Embedded, Some(address)) = (&origin, proxy.addresses().first()) {
         let lines =
-            first_start::steps(&policy_file, &state, &audit.directory, &address.to_string());
+            first_start::steps(&source.path, &state, &audit.directory, &address.to_string());
         log::say(&lines);
     }
+    let supervisor = Supervisor::new(handle.clone(), ready.clone());
+    supervisor.ready();
+    beside.spawn(supervisor.clone().keep_informed());
+    let told = Told { recorder, reloads, supervisor: supervisor.clone() };
+    let in_force = InForce { config: origin, workers, policy: for_serving };
+    let reload = Reload::from(in_force, environment.clone(), handle.clone(), told);
+    beside.spawn(reload.run(hangup));
 
     let stop = CancellationToken::new();
     let running = pin!(proxy.run(stop.clone()));
-    until_signalled(running, &stop, &ready, &handle, &mut signals).await;
+    until_signalled(running, &stop, &ready, &supervisor, &handle, &mut signals).await;
     beside.shutdown().await;
     tracing::info!("ended");
     Ok(())
@@ -142,6 +155,7 @@ async fn until_signalled(
     mut running: impl Future<Output = ()> + Unpin,
     stop: &CancellationToken,
     ready: &Ready,
+    supervisor: &Supervisor,
     handle: &Handle,
     signals: &mut Signals,
 ) {
@@ -151,6 +165,7 @@ async fn until_signalled(
     }
     // Told first, so that nobody is sent to a socket that is about to close.
     ready.advance(Readiness::Draining);
+    supervisor.stopping();
     stop.cancel();
     tokio::select! {
         () = &mut running => return,
@@ -159,13 +174,6 @@ async fn until_signalled(
     handle.cut(&Selector::All, ClosedBy::Drain);
     // Whatever does not end now ends with the runtime.
     let _ = timeout(LAST_WORDS, running).await;
-}
-
-/// A terminal that closes, or a unit that reloads, must not end what is open.
-async fn ignore(mut hangup: Signal, ready: Ready) {
-    while hangup.recv().await.is_some() && ready.now() < Readiness::Draining {
-        tracing::warn!("SIGHUP changes nothing: a new policy takes effect at the next start");
-    }
 }
 
 /// The one clock of the process.

@@ -22,7 +22,6 @@ use prometheus_client::{
 };
 
 /// How an attempt to put another policy in force ended.
-#[cfg_attr(not(test), expect(dead_code, reason = "whoever reloads says it"))]
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Reloaded<'a> {
     /// This one is in force now.
@@ -60,7 +59,6 @@ impl Reloads {
     }
 
     /// Counts an attempt.
-    #[cfg_attr(not(test), expect(dead_code, reason = "whoever reloads calls it"))]
     pub(crate) fn reloaded(&self, outcome: Reloaded<'_>) {
         match outcome {
             Reloaded::Replaced(policy) => {

@@ -29,7 +29,7 @@ pub(super) fn steps(policy: &Path, state: &Path, records: &Path, address: &str) 
         format!("state:    {}", state.display()),
         format!("records:  {}", records.display()),
         "to allow a host, add a [[rule]] with id, effect = \"allow\" and hosts = [\"…\"] to the \
-         policy and start again"
+         policy; it is in force once the file is saved"
             .to_owned(),
         format!("try:      curl -x http://{address} https://example.com/"),
         format!("denied:   curl -i -x http://{address} http://example.org/"),

@@ -16,6 +16,7 @@ mod log;
 mod metrics;
 mod place;
 mod recorded;
+mod reload;
 mod serve;
 mod tail;
 mod why;

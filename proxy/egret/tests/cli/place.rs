@@ -7,6 +7,9 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -118,6 +121,9 @@ pub(crate) struct Serving {
     pub(crate) address: SocketAddr,
     child: Child,
     stdout: BufReader<ChildStdout>,
+    /// Lines of stderr, as they come.
+    stderr: Receiver<String>,
+    heard: String,
 }
 
 impl Serving {
@@ -127,7 +133,19 @@ impl Serving {
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         match line.trim_end().strip_prefix("listening ") {
-            Some(address) => Self { address: address.parse().unwrap(), child, stdout },
+            Some(address) => {
+                let (line, lines) = mpsc::channel();
+                let mut stderr = BufReader::new(child.stderr.take().unwrap());
+                thread::spawn(move || {
+                    let mut read = String::new();
+                    while stderr.read_line(&mut read).unwrap() > 0 {
+                        // Nobody listens once the test has its answer.
+                        let _ = line.send(std::mem::take(&mut read));
+                    }
+                });
+                let address = address.parse().unwrap();
+                Self { address, child, stdout, stderr: lines, heard: String::new() }
+            }
             None => panic!("{line:?}: {:?}", Run::from(child.wait_with_output().unwrap())),
         }
     }
@@ -137,6 +155,22 @@ impl Serving {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line
+    }
+
+    /// Waits until stderr says something, and returns that line.
+    #[track_caller]
+    pub(crate) fn hears(&mut self, text: &str) -> String {
+        loop {
+            match self.stderr.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) => {
+                    self.heard += &line;
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(_) => panic!("{text:?} is not in\n{}", self.heard),
+            }
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -152,7 +186,7 @@ impl Serving {
     pub(crate) fn end(mut self) -> Run {
         let mut run = Run { status: 0, stdout: String::new(), stderr: String::new() };
         self.stdout.read_to_string(&mut run.stdout).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut run.stderr).unwrap();
+        run.stderr = std::mem::take(&mut self.heard) + &self.stderr.iter().collect::<String>();
         run.status = self.child.wait().unwrap().code().unwrap_or(-1);
         run
     }

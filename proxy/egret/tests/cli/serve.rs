@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::place::{CONFIG, POLICY, Place, Serving, set_mode};
 
 /// Sends one request and reads until the proxy closes or the head and body are there.
-fn ask(serving: &Serving, request: &str) -> String {
+pub(crate) fn ask(serving: &Serving, request: &str) -> String {
     let mut stream = TcpStream::connect(serving.address).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
@@ -20,12 +20,12 @@ fn ask(serving: &Serving, request: &str) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-fn get(host: &str) -> String {
+pub(crate) fn get(host: &str) -> String {
     format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
 }
 
 /// What is recorded of exchanges.
-fn records(place: &Place, file: &str) -> Vec<Value> {
+pub(crate) fn records(place: &Place, file: &str) -> Vec<Value> {
     let lines = place.read(file);
     let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter(|line| line["event"] == "decision" || line["event"] == "completion").collect()

@@ -1,0 +1,100 @@
+//! What a service manager is told (sd_notify(3)): ready, reloading, stopping, how it goes, and that
+//! egret is alive.
+//!
+//! Without a manager nobody is told, and a manager that does not listen stops nothing. Alive means
+//! that the runtime runs its tasks and that the index of what is live can be asked; who does not
+//! get to say so within `WatchdogSec` is started anew by the manager.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use egret_proxy::Handle;
+use sd_notify::NotifyState;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::ready::{Readiness, Ready};
+
+/// How often it is said how it goes.
+const STATUS_EVERY: Duration = Duration::from_secs(10);
+/// Digits of a revision that tell it from others.
+const REVISION: usize = 12;
+
+/// The service manager; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Supervisor {
+    handle: Handle,
+    ready: Ready,
+    /// What the operator has to mend.
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+impl Supervisor {
+    pub(crate) fn new(handle: Handle, ready: Ready) -> Self {
+        Self { handle, ready, trouble: Arc::default() }
+    }
+
+    /// Every socket is bound.
+    pub(crate) fn ready(&self) {
+        tell(&[NotifyState::Ready, NotifyState::Status(&self.status())]);
+    }
+
+    /// Other files are being judged.
+    pub(crate) fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::debug!(%error, "the service manager is not told of a reload"),
+        }
+    }
+
+    /// They have been judged; `trouble` is why they are not in force.
+    pub(crate) fn reloaded(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        match self.ready.now() {
+            Readiness::Starting | Readiness::Serving => self.ready(),
+            Readiness::Draining => self.stopping(),
+        }
+    }
+
+    /// What is open may end, and then so does the process.
+    pub(crate) fn stopping(&self) {
+        tell(&[NotifyState::Stopping, NotifyState::Status(&self.status())]);
+    }
+
+    /// Says again and again how it goes, and that egret is alive.
+    pub(crate) async fn keep_informed(self) {
+        let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 2);
+        let mut ticks = interval(watchdog.unwrap_or(STATUS_EVERY).min(STATUS_EVERY));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            // First, since it asks the index: what cannot be asked is not alive.
+            let status = self.status();
+            match watchdog {
+                Some(_) => tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]),
+                None => tell(&[NotifyState::Status(&status)]),
+            }
+        }
+    }
+
+    fn status(&self) -> String {
+        let state = match self.ready.now() {
+            Readiness::Starting => "starting",
+            Readiness::Serving => "serving",
+            Readiness::Draining => "draining",
+        };
+        let (open, revision) = (self.handle.live(), self.handle.revision().to_string());
+        let status = format!("{state}, {open} open, policy {}", &revision[..REVISION]);
+        match &*self.trouble.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(trouble) => format!("{status}; {trouble}"),
+            None => status,
+        }
+    }
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager does not listen");
+    }
+}

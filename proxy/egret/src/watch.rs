@@ -1,0 +1,263 @@
+//! Notices that a file may have become another one.
+//!
+//! Watched are directories, never files: a file that is renamed over another, or a link that is
+//! moved on (as mounted configuration is), is a change of its directory. On the way to a file every
+//! link has its own. A file that is still being written is no change; its closing is. What is
+//! noticed may be nothing at all, so whoever is woken compares contents; where watching fails, or
+//! sees too little, contents are compared every few seconds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{self, Component, Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use notify::{
+    Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode, CreateKind, ModifyKind},
+};
+use tokio::{sync::Notify, time::timeout};
+
+/// How often contents are compared where watching works, for what no watch sees.
+const CALM: Duration = Duration::from_secs(60);
+/// And where it does not.
+const POLL: Duration = Duration::from_secs(2);
+
+/// Watches what some paths lead to.
+pub(crate) struct Watch {
+    watcher: Option<RecommendedWatcher>,
+    noticed: Arc<Mutex<Noticed>>,
+    change: Arc<Notify>,
+}
+
+/// What the watcher's own thread shares with whoever waits.
+#[derive(Debug, Default)]
+struct Noticed {
+    /// The names that matter, by the directory that they are in.
+    places: Places,
+    /// What somebody has begun to write and not closed.
+    unfinished: BTreeSet<PathBuf>,
+    /// A directory is another one than was watched.
+    moved: bool,
+}
+
+type Places = BTreeMap<PathBuf, BTreeSet<OsString>>;
+
+impl Watch {
+    /// Begins to watch nothing yet. Without a watcher, contents are compared more often.
+    pub(crate) fn begin() -> Self {
+        let (noticed, change) = <(Arc<Mutex<Noticed>>, Arc<Notify>)>::default();
+        let (sees, wakes) = (noticed.clone(), change.clone());
+        let watcher = RecommendedWatcher::new(
+            move |event| {
+                if lock(&sees).sees(event) {
+                    wakes.notify_one();
+                }
+            },
+            Config::default(),
+        );
+        let watcher = watcher
+            .inspect_err(|error| tracing::warn!(%error, "files cannot be watched; they are read"))
+            .ok();
+        Self { watcher, noticed, change }
+    }
+
+    /// Watches what `paths` lead to now, and forgets what they led to before. To be called before
+    /// they are read, so that no change is missed in between.
+    pub(crate) fn follow(&mut self, paths: &[PathBuf]) {
+        let mut places = Places::new();
+        for path in paths {
+            // As the watcher names what it sees.
+            places_on_the_way(&path::absolute(path).unwrap_or_else(|_| path.clone()), &mut places);
+        }
+        let mut noticed = lock(&self.noticed);
+        if noticed.places == places && !noticed.moved {
+            return;
+        }
+        noticed.moved = false;
+        noticed.unfinished.clear();
+        let before = std::mem::replace(&mut noticed.places, places.clone());
+        drop(noticed);
+        let Some(watcher) = &mut self.watcher else { return };
+        for folder in before.keys() {
+            // One that was removed is forgotten already; of the same name another may be there.
+            let _ = watcher.unwatch(folder);
+        }
+        let watched =
+            places.keys().try_for_each(|folder| watcher.watch(folder, RecursiveMode::NonRecursive));
+        if let Err(error) = watched {
+            tracing::warn!(%error, "files cannot be watched; they are read again and again");
+            self.watcher = None;
+        }
+    }
+
+    /// Waits until something may have changed, or until it is time to look.
+    pub(crate) async fn changed(&self) {
+        let every = if self.watcher.is_some() { CALM } else { POLL };
+        if timeout(every, self.change.notified()).await.is_err() {
+            // Nobody writes for so long; and what was watched may have gone without a word.
+            let mut noticed = lock(&self.noticed);
+            noticed.unfinished.clear();
+            noticed.moved = true;
+        }
+    }
+
+    /// Whether a file is being written. Its closing will be noticed.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        !lock(&self.noticed).unfinished.is_empty()
+    }
+}
+
+impl Noticed {
+    /// Takes note of an event, and returns whether the files may be others now.
+    fn sees(&mut self, event: notify::Result<Event>) -> bool {
+        // Where one was missed, all may be.
+        let Some(event) = event.ok().filter(|event| !event.need_rescan()) else {
+            self.unfinished.clear();
+            self.moved = true;
+            return true;
+        };
+        event.paths.iter().fold(false, |changed, path| self.sees_at(event.kind, path) || changed)
+    }
+
+    fn sees_at(&mut self, kind: EventKind, path: &Path) -> bool {
+        let is_folder = self.places.contains_key(path);
+        if !is_folder && !self.is_named(path) {
+            return false;
+        }
+        match kind {
+            EventKind::Modify(ModifyKind::Data(_)) if CLOSING_IS_SEEN => {
+                self.unfinished.insert(path.to_owned());
+                false
+            }
+            // A file that is made is empty, and will be closed; a link is whole at once.
+            EventKind::Create(CreateKind::File) if CLOSING_IS_SEEN && is_being_made(path) => false,
+            EventKind::Modify(ModifyKind::Metadata(_)) => true,
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Create(_)
+            | EventKind::Modify(_)
+            | EventKind::Remove(_)
+            | EventKind::Any
+            | EventKind::Other => {
+                self.unfinished.remove(path);
+                self.moved |= is_folder;
+                true
+            }
+            EventKind::Access(_) => false,
+        }
+    }
+
+    fn is_named(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default();
+        let in_place = path.parent().and_then(|folder| self.places.get(folder));
+        in_place.is_some_and(|names| names.contains(name))
+    }
+}
+
+fn lock(noticed: &Mutex<Noticed>) -> MutexGuard<'_, Noticed> {
+    // No note is ever half taken.
+    noticed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_being_made(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1)
+}
+
+/// Collects each directory in which a change of one name changes what `path` leads to.
+fn places_on_the_way(path: &Path, places: &mut Places) {
+    let mut ahead: Vec<PathBuf> = vec![path.to_owned()];
+    let mut links = 0;
+    let mut here = PathBuf::new();
+    while let Some(next) = ahead.pop() {
+        let mut parts = next.components();
+        let Some(part) = parts.next() else { continue };
+        let rest = parts.as_path();
+        if !rest.as_os_str().is_empty() {
+            ahead.push(rest.to_owned());
+        }
+        match part {
+            Component::RootDir | Component::Prefix(_) => here = PathBuf::from("/"),
+            Component::CurDir => {}
+            Component::ParentDir => here.push(".."),
+            Component::Normal(name) => {
+                let there = here.join(name);
+                let last = ahead.is_empty();
+                match fs::symlink_metadata(&there) {
+                    Ok(metadata) if metadata.is_symlink() && links < LINKS => {
+                        links += 1;
+                        place(&here, name, places);
+                        if let Ok(target) = fs::read_link(&there) {
+                            ahead.push(target);
+                        }
+                    }
+                    Ok(_) if !last => here = there,
+                    // The file; or what is missing, for when it comes.
+                    Ok(_) | Err(_) => return place(&here, name, places),
+                }
+            }
+        }
+    }
+}
+
+fn place(folder: &Path, name: &OsStr, places: &mut Places) {
+    places.entry(folder.to_owned()).or_default().insert(name.to_owned());
+}
+
+/// As many links on one way as the kernel follows.
+const LINKS: usize = 40;
+/// Whether the system tells that a file was closed which somebody wrote.
+const CLOSING_IS_SEEN: bool = cfg!(target_os = "linux");
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn places(path: &Path) -> Vec<(PathBuf, Vec<OsString>)> {
+        let mut places = Places::new();
+        places_on_the_way(path, &mut places);
+        places.into_iter().map(|(folder, names)| (folder, names.into_iter().collect())).collect()
+    }
+
+    /// As a mounted configuration map lies there.
+    #[test]
+    fn every_link_on_the_way_is_watched_where_it_lies() {
+        let folder = TempDir::new().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("..1")).unwrap();
+        fs::write(at("..1/policy.toml"), "").unwrap();
+        symlink("..1", at("..data")).unwrap();
+        symlink("..data/policy.toml", at("policy.toml")).unwrap();
+        let expected = [
+            (folder.path().to_owned(), vec!["..data".into(), "policy.toml".into()]),
+            (at("..1"), vec!["policy.toml".into()]),
+        ];
+        assert_eq!(places(&at("policy.toml")), expected);
+    }
+
+    #[test]
+    fn what_is_missing_is_watched_for_where_it_would_be() {
+        let folder = TempDir::new().unwrap();
+        let missing = folder.path().join("not/there/policy.toml");
+        assert_eq!(places(&missing), [(folder.path().to_owned(), vec!["not".into()])]);
+        let link = folder.path().join("link");
+        symlink("nowhere/at/all", &link).unwrap();
+        let expected = [(folder.path().to_owned(), vec!["link".into(), "nowhere".into()])];
+        assert_eq!(places(&link), expected);
+    }
+
+    #[test]
+    fn a_link_to_itself_comes_to_an_end() {
+        let folder = TempDir::new().unwrap();
+        let link = folder.path().join("link");
+        symlink("link", &link).unwrap();
+        assert_eq!(places(&link), [(folder.path().to_owned(), vec!["link".into()])]);
+    }
+}
