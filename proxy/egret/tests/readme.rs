@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     // Threads may start from here on.
     let arguments = Arguments::from_args();
     let dns = Dns::start().unwrap();
-    dns.serve(&[("example.com", "93.184.216.34")]);
+    dns.serve(&[("example.com", "93.184.216.34"), ("example.org", "93.184.216.34")]);
     let pki = Pki::new().unwrap();
     let _origin = Origin::start(Plan::good(&pki).unwrap()).unwrap();
     let folder = Arc::new(Folder::new(entered.directory(), &pki.root_pem()));
@@ -224,7 +224,10 @@ fn commands_print_what_is_shown(folder: &Folder) {
                     std::thread::sleep(Duration::from_millis(20));
                 }
             }
-            let plain = anstream::adapter::strip_str(&printed).to_string();
+            let mut plain = anstream::adapter::strip_str(&printed).to_string();
+            if !plain.is_empty() && !plain.ends_with('\n') {
+                plain.push('\n');
+            }
             if shape(&plain) != shape(&shown.output) {
                 stale.push(format!("{}\nprints:\n{plain}", shown.command));
             }

@@ -1,6 +1,9 @@
 //! What of a text is the same in every run.
 
-/// Takes out what differs from run to run: ids, digests, tokens, times of day, durations, dates.
+use std::net::SocketAddr;
+
+/// Takes out what differs from run to run: ids, digests, tokens, times of day, durations, dates,
+/// the ports of clients.
 pub(crate) fn shape(text: &str) -> String {
     let mut shape = String::new();
     for line in text.trim_end().lines().filter(|line| !line.to_lowercase().starts_with("date:")) {
@@ -34,6 +37,7 @@ fn masked(part: &str) -> &str {
         12 if hexadecimal && part.bytes().any(|byte| byte.is_ascii_digit()) => "SHORT-DIGEST",
         43 if token => "TOKEN",
         _ if is_time(part) => "TIME",
+        _ if is_client(part) => "CLIENT",
         _ if is_duration(part) => "DURATION",
         _ => part,
     }
@@ -48,7 +52,12 @@ fn is_time(part: &str) -> bool {
         && part.bytes().all(|byte| byte.is_ascii_digit() || b":-.+TZ".contains(&byte))
 }
 
-/// `12ms`, `1.5s`.
+/// `127.0.0.1:40312`: a port that the system chose.
+fn is_client(part: &str) -> bool {
+    part.parse::<SocketAddr>().is_ok_and(|address| address.port() >= 32768)
+}
+
+/// `12ms`, `15us`.
 fn is_duration(part: &str) -> bool {
     let number = part.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = &part[number.len()..];
