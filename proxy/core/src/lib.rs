@@ -47,8 +47,8 @@ pub use self::{
     proxy::{BindError, Budgets, Handle, Ports, Proxy},
     record::{
         ClosedBy, Extent, Fault, Flush, HeadKey, HeadKeyError, KeptHead, LineHash, NEWEST_HEAD,
-        OnFailure, OpenError, PolicyChange, PublicKey, RecordError, RecordSettings, Recorder,
-        Verified, Verifier, segment_name, segments,
+        OnFailure, OpenError, PolicyChange, PublicKey, RecordError, RecordMetrics, RecordSettings,
+        Recorder, Verified, Verifier, segment_name, segments,
     },
     resolve::{ResolverError, SystemError},
     roots::{Roots, RootsError},

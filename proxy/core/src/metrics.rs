@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(crate) mod label;
-mod series;
+pub(crate) mod series;
 
 /// What one proxy counts. Begins at nothing; give it to a registry as a collector.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ impl Collector for Metrics {
             self.encode_requests(each)
         })?;
         out.counter("failed", "Exchanges that were let through and failed later", |each| {
-            self.failed.encode(each, Counter::encode)
+            self.encode_failed(each)
         })?;
         out.gauge("exchanges", "Exchanges that have not ended", |one| self.exchanges.encode(one))?;
         out.counter("closed", "Exchanges that have ended, by who or what ended them", |each| {
@@ -210,6 +210,15 @@ impl Collector for Metrics {
 }
 
 impl Metrics {
+    fn encode_failed(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        let reasons = Code::ALL.iter().filter(|code| **code != Code::Allowed);
+        for code in reasons {
+            let labels = [(Code::NAME, code.word())];
+            self.failed.of(*code).encode(&mut encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     /// Only what can be: it keeps the number of series small.
     fn encode_requests(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
         for judged in Judged::ALL {
@@ -225,10 +234,10 @@ impl Metrics {
 }
 
 /// Names what is printed, in one line each.
-struct Exposition<'a>(DescriptorEncoder<'a>);
+pub(crate) struct Exposition<'a>(pub(crate) DescriptorEncoder<'a>);
 
 impl Exposition<'_> {
-    fn counter(
+    pub(crate) fn counter(
         &mut self,
         name: &str,
         help: &str,
@@ -237,7 +246,7 @@ impl Exposition<'_> {
         each(&mut self.0.encode_descriptor(name, help, None, MetricType::Counter)?)
     }
 
-    fn gauge(
+    pub(crate) fn gauge(
         &mut self,
         name: &str,
         help: &str,
@@ -246,7 +255,7 @@ impl Exposition<'_> {
         each(&mut self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
 
-    fn seconds(
+    pub(crate) fn seconds(
         &mut self,
         name: &str,
         help: &str,
@@ -260,7 +269,7 @@ impl Exposition<'_> {
 /// What only computes.
 const COMPUTING: &[f64] = &[1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0];
 /// What waits for another machine, within some seconds.
-const WAITING: &[f64] =
+pub(crate) const WAITING: &[f64] =
     &[5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 /// A request and its answer.
 const REQUEST: &[f64] = &[

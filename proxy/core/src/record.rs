@@ -23,6 +23,7 @@ pub use self::{
     head::{HeadKey, HeadKeyError, PublicKey},
     ledger::{OnFailure, RecordSettings},
     segments::{segment_name, segments},
+    standing::RecordMetrics,
     verify::{Extent, Fault, KeptHead, Verified, Verifier},
     writer::{Flush, PolicyChange, RecordError, Recorder},
 };
@@ -47,6 +48,7 @@ mod head;
 mod ledger;
 mod line;
 mod segments;
+mod standing;
 mod strict;
 mod verify;
 mod writer;

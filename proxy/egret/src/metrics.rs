@@ -8,7 +8,7 @@
 use std::{fmt, sync::Arc};
 
 use egret_policy::Revision;
-use egret_proxy::Metrics;
+use egret_proxy::{Metrics, Recorder};
 use prometheus_client::{
     collector::Collector, encoding::DescriptorEncoder, metrics::MetricType, registry::Registry,
 };
@@ -27,21 +27,27 @@ mod reloads;
 mod text;
 
 /// All that can be asked for.
-#[derive(Debug)]
 pub(crate) struct Observed {
     registry: Registry,
+    recorder: Recorder,
     reloads: Reloads,
     ready: Ready,
 }
 
 impl Observed {
-    pub(crate) fn new(path: Arc<Metrics>, reloads: Reloads, ready: Ready) -> Self {
+    pub(crate) fn new(
+        path: Arc<Metrics>,
+        recorder: Recorder,
+        reloads: Reloads,
+        ready: Ready,
+    ) -> Self {
         let mut registry = Registry::with_prefix("egret");
         registry.register_collector(Box::new(path));
+        registry.register_collector(Box::new(recorder.metrics()));
         registry.register_collector(Box::new(reloads.clone()));
         registry.register_collector(Box::new(ready.clone()));
         registry.register_collector(Box::new(Process::begin()));
-        Self { registry, reloads, ready }
+        Self { registry, recorder, reloads, ready }
     }
 
     /// Returns every figure as it is now.
@@ -53,6 +59,7 @@ impl Observed {
     fn standing(&self) -> Standing {
         let status = match self.ready.now() {
             Readiness::Starting => Status::Starting,
+            Readiness::Serving if !self.recorder.is_writing() => Status::Records,
             Readiness::Serving => Status::Serving,
             Readiness::Draining => Status::Draining,
         };
@@ -74,6 +81,8 @@ enum Status {
     Starting,
     Serving,
     Draining,
+    /// Exchanges cannot be recorded, so they are refused, or lost for those who look later.
+    Records,
 }
 
 impl Collector for Ready {
@@ -95,4 +104,39 @@ impl Collector for Ready {
 
 fn as_text<S: serde::Serializer>(revision: &Revision, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use egret_policy::Policy;
+    use egret_proxy::{HeadKey, RecordSettings};
+
+    use super::*;
+    use crate::serve::SystemClock;
+
+    #[test]
+    fn ready_is_who_serves_and_can_record() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let settings = RecordSettings::in_directory(folder.path());
+        let key = HeadKey::generate().unwrap();
+        let (recorder, flush) = Recorder::open(settings, key, Arc::new(SystemClock)).unwrap();
+        let policy = Policy::load("version = 1").policy.unwrap();
+        let ready = Ready::starting();
+        let observed =
+            Observed::new(Arc::default(), recorder, Reloads::begin(&policy), ready.clone());
+        let says = |status| {
+            let text = serde_json::to_string(&observed.standing()).unwrap();
+            let expected =
+                format!("{{\"status\":\"{status}\",\"policy\":\"{}\"}}", policy.revision());
+            assert_eq!(text, expected);
+        };
+        says("starting");
+        ready.advance(Readiness::Serving);
+        says("serving");
+        // A writer that has ended writes nothing, as one whose disk is full.
+        flush.wait();
+        says("records");
+        ready.advance(Readiness::Draining);
+        says("draining");
+    }
 }

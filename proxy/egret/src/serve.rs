@@ -111,7 +111,7 @@ async fn serve(
     // What runs beside the data path, until the drain has ended.
     let mut beside = JoinSet::new();
     if let Some(endpoint) = endpoint {
-        let observed = Observed::new(counted, reloads.clone(), ready.clone());
+        let observed = Observed::new(counted, recorder.clone(), reloads.clone(), ready.clone());
         beside.spawn(endpoint.serve(Arc::new(observed)));
     }
 
@@ -177,7 +177,7 @@ async fn until_signalled(
 }
 
 /// The one clock of the process.
-struct SystemClock;
+pub(crate) struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {

@@ -24,7 +24,7 @@ impl Counter {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    pub(super) fn encode(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+    pub(crate) fn encode(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
         encoder.encode_counter::<NoLabelSet, u64, f64>(&self.0.load(Ordering::Relaxed), None)
     }
 }
@@ -38,7 +38,7 @@ impl Gauge {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    pub(super) fn encode(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+    pub(crate) fn encode(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
         encoder.encode_gauge(&self.0.load(Ordering::Relaxed))
     }
 }
@@ -70,7 +70,7 @@ impl Histogram {
         let _ = self.sum.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
-    pub(super) fn encode(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+    pub(crate) fn encode(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
         let ends = self.ends.iter().copied().chain([f64::INFINITY]);
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
         let buckets: Vec<_> = ends.zip(counts).collect();
@@ -98,7 +98,7 @@ impl<L: Label, M> By<L, M> {
     }
 
     /// Encodes each with its label.
-    pub(super) fn encode(
+    pub(crate) fn encode(
         &self,
         encoder: &mut MetricEncoder<'_>,
         each: impl Fn(&M, &mut MetricEncoder<'_>) -> fmt::Result,

@@ -10,11 +10,8 @@ use std::{
     io::{self, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -30,6 +27,7 @@ use super::{
     head::HeadKey,
     line::{HeadLine, Line},
     segments::segment,
+    standing::Standing,
     time,
     writer::{Message, RecordError},
 };
@@ -69,15 +67,6 @@ pub enum OnFailure {
     Refuse,
     /// They go on, and are counted.
     Continue,
-}
-
-/// What the writer's thread tells everybody else, and they it.
-#[derive(Debug)]
-pub(super) struct Standing {
-    /// Whether the last attempt to write was a success.
-    pub(super) writing: AtomicBool,
-    /// Records for which there was no room.
-    pub(super) lost: AtomicU64,
 }
 
 /// The newest segment of a record, and the chain that goes on there.
@@ -160,7 +149,9 @@ impl Ledger {
     /// Writes a batch and answers whoever waits for it.
     pub(super) fn append(&mut self, batch: &mut Vec<Message>) {
         for piece in batch.chunks_mut(PIECE) {
+            let began = Instant::now();
             let result = self.write(piece);
+            self.standing.writes.observe(began.elapsed());
             if result.is_err() {
                 self.missed(piece);
             }
@@ -189,10 +180,14 @@ impl Ledger {
     /// Keeps what has happened already, and counts the rest: those exchanges are refused, or go on
     /// without a record.
     fn missed(&mut self, piece: &[Message]) {
+        self.standing.failed.add(piece.len() as u64);
         for message in piece {
             match (self.settings.on_failure, &message.written) {
                 (OnFailure::Refuse, None) => self.chain.seal(&message.line, &mut self.kept),
-                (OnFailure::Refuse, Some(_)) | (OnFailure::Continue, _) => self.lost += 1,
+                (OnFailure::Refuse, Some(_)) | (OnFailure::Continue, _) => {
+                    self.lost += 1;
+                    self.standing.missing.add(1);
+                }
             }
         }
     }
@@ -276,6 +271,8 @@ impl Ledger {
             Ok(()) => {
                 self.length += bytes.len() as u64;
                 self.headed = false;
+                let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+                self.standing.written.add(lines as u64);
                 self.stands(None);
                 Ok(())
             }
@@ -290,7 +287,10 @@ impl Ledger {
     }
 
     fn sync(&mut self) -> Result<(), RecordError> {
-        match self.file.sync_data() {
+        let began = Instant::now();
+        let synced = self.file.sync_data();
+        self.standing.syncs.observe(began.elapsed());
+        match synced {
             // A pipe has no disk behind it.
             Err(error) if error.kind() != ErrorKind::InvalidInput => {
                 self.unsynced = true;

@@ -6,10 +6,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::Duration,
 };
@@ -27,8 +24,9 @@ use super::{
     end::OpenError,
     event::Event,
     head::HeadKey,
-    ledger::{Ledger, OnFailure, RecordSettings, Standing},
+    ledger::{Ledger, OnFailure, RecordSettings},
     line::Line,
+    standing::{RecordMetrics, Standing},
     time,
 };
 use crate::clock::Clock;
@@ -127,7 +125,7 @@ impl Room {
                 room.send(Message { line, written: None });
             }
             Self::Lost(standing) => {
-                standing.lost.fetch_add(1, Ordering::Relaxed);
+                standing.lose();
             }
         }
     }
@@ -157,8 +155,7 @@ impl Recorder {
         key: HeadKey,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, Flush), OpenError> {
-        let standing =
-            Arc::new(Standing { writing: AtomicBool::new(true), lost: AtomicU64::new(0) });
+        let standing = Arc::<Standing>::default();
         let (directory, on_failure) = (settings.directory.clone(), settings.on_failure);
         let ledger = Ledger::open(settings, key, clock.clone(), standing.clone())?;
         let (queue, lines) = mpsc::channel(match on_failure {
@@ -179,6 +176,11 @@ impl Recorder {
     /// Whether records reach the disk, as far as the last attempt tells.
     pub fn is_writing(&self) -> bool {
         self.standing.writing.load(Ordering::Relaxed)
+    }
+
+    /// Returns what the writer counts.
+    pub fn metrics(&self) -> RecordMetrics {
+        RecordMetrics(self.standing.clone())
     }
 
     /// Records what became of a policy, and which one is in force now. Returns when the kernel has

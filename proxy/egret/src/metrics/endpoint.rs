@@ -105,7 +105,9 @@ fn respond(request: &Request<Incoming>, observed: &Observed) -> Response<Full<By
             let standing = observed.standing();
             let status = match standing.status {
                 Status::Serving => StatusCode::OK,
-                Status::Starting | Status::Draining => StatusCode::SERVICE_UNAVAILABLE,
+                Status::Starting | Status::Draining | Status::Records => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
             };
             json(status, serde_json::to_vec(&standing).expect("it holds only texts"))
         }

@@ -1,11 +1,12 @@
 use std::{fs, path::Path};
 
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::record::writer::tests::noon;
+use crate::record::{standing::RecordMetrics, writer::tests::noon};
 
 struct Place {
     folder: TempDir,
@@ -20,8 +21,7 @@ type Answer = oneshot::Receiver<Result<(), RecordError>>;
 impl Place {
     fn new(on_failure: OnFailure) -> Self {
         let folder = TempDir::new().unwrap();
-        let standing =
-            Arc::new(Standing { writing: AtomicBool::new(true), lost: AtomicU64::new(0) });
+        let standing = Arc::<Standing>::default();
         let settings = RecordSettings { on_failure, ..RecordSettings::in_directory(folder.path()) };
         let key = HeadKey::generate().unwrap();
         let mut ledger = Ledger::open(settings, key, noon(), standing.clone()).unwrap();
@@ -45,6 +45,18 @@ impl Place {
 
     fn is_writing(&self) -> bool {
         self.standing.writing.load(Ordering::Relaxed)
+    }
+
+    /// How many records are counted as written, as failed and as lost.
+    fn figures(&self) -> [u64; 3] {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(RecordMetrics(self.standing.clone())));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        ["written", "failed", "lost"].map(|name| {
+            let name = format!("records_{name}_total ");
+            text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
+        })
     }
 
     /// Appends a decision that is waited for and a completion that is not.
@@ -78,6 +90,7 @@ fn event(name: &str, count: impl Into<Option<u64>>) -> (String, Option<u64>) {
 fn a_full_disk_refuses_decisions_and_keeps_completions_for_later() {
     let mut place = Place::new(OnFailure::Refuse);
     assert!(place.append().blocking_recv().unwrap().is_ok());
+    assert_eq!(place.figures(), [3, 0, 0], "the start is one");
     place.fill();
     assert!(place.is_writing());
     for _ in 0..2 {
@@ -87,6 +100,7 @@ fn a_full_disk_refuses_decisions_and_keeps_completions_for_later() {
     assert!(!place.is_writing());
     assert!(place.ledger.settle().is_err());
     assert!(place.ledger.sign().is_err());
+    assert_eq!(place.figures(), [3, 4, 2]);
 
     place.make_room();
     place.ledger.settle().unwrap();
@@ -101,6 +115,7 @@ fn a_full_disk_refuses_decisions_and_keeps_completions_for_later() {
         event("audit.head", None),
     ];
     assert_eq!(place.written(), expected);
+    assert_eq!(place.figures(), [7, 4, 2]);
 }
 
 #[test]
@@ -109,13 +124,16 @@ fn where_exchanges_go_on_what_is_missing_is_counted() {
     place.fill();
     // Nobody waits in this mode; who does all the same is told the truth.
     assert!(place.append().blocking_recv().unwrap().is_err());
-    place.standing.lost.fetch_add(5, Ordering::Relaxed);
+    for _ in 0..5 {
+        place.standing.lose();
+    }
     assert!(!place.is_writing());
     place.make_room();
     place.append();
     let expected = [event("audit.lost", 7), event("decision", None), event("completion", None)];
     assert_eq!(place.written(), expected);
     assert!(place.ledger.kept.is_empty());
+    assert_eq!(place.figures(), [4, 2, 7], "those that found no room were not tried");
 }
 
 #[test]
