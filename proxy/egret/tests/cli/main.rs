@@ -14,6 +14,7 @@ mod init;
 mod listen;
 mod log;
 mod metrics;
+mod monitoring;
 mod place;
 mod recorded;
 mod reload;

@@ -14,7 +14,7 @@ use super::place::{CONFIG, Place, Serving};
 const METRICS: &str = "[metrics]\naddress = \"127.0.0.1:0\"\n";
 
 /// A proxy that answers for its metrics, and where.
-struct Watched {
+pub(crate) struct Watched {
     place: Place,
     serving: Serving,
     metrics: SocketAddr,
@@ -29,6 +29,15 @@ impl Watched {
         Self { place, serving, metrics }
     }
 
+    pub(crate) fn ready() -> Self {
+        Self::start(Place::ready(), "")
+    }
+
+    /// All figures, in the format of those who ask for none.
+    pub(crate) fn figures(&self) -> String {
+        self.get("/metrics").body
+    }
+
     fn ask(&self, method: &str, path: &str, more: &str) -> Answer {
         Answer::to(self.metrics, &format!("{method} {path} HTTP/1.1\r\nHost: m\r\n{more}\r\n"))
     }
@@ -39,7 +48,7 @@ impl Watched {
 
     /// The figure of one series.
     fn figure(&self, series: &str) -> f64 {
-        let body = self.get("/metrics").body;
+        let body = self.figures();
         let line = body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("{series} is not in\n{body}")).parse().unwrap()
     }
@@ -80,7 +89,7 @@ impl Answer {
 
 #[test]
 fn each_path_answers_what_it_is_for_and_nothing_else_is_answered() {
-    let watched = Watched::start(Place::ready(), "");
+    let watched = Watched::ready();
     let text = watched.get("/metrics");
     text.is(200, "text/plain; version=0.0.4; charset=utf-8");
     assert!(text.body.contains("# TYPE egret_requests_total counter\n"), "{}", text.body);
@@ -117,7 +126,7 @@ fn each_path_answers_what_it_is_for_and_nothing_else_is_answered() {
 
 #[test]
 fn a_denial_is_counted_by_its_reason_and_its_neighbour_is_not() {
-    let watched = Watched::start(Place::ready(), "");
+    let watched = Watched::ready();
     let requests = |verdict: &str, reason: &str| {
         let labels = format!("{{verdict=\"{verdict}\",reason=\"egress.{reason}\"}}");
         watched.figure(&format!("egret_requests_total{labels}"))
