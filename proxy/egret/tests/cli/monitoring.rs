@@ -7,7 +7,8 @@ use std::{
     path::Path,
 };
 
-use serde_json::Value;
+use saphyr_parser::{Event, Parser};
+use serde_json::{Map, Value};
 
 use super::metrics::Watched;
 
@@ -205,4 +206,64 @@ fn the_dashboard_asks_for_what_is_exposed() {
     for query in ["annotations", "templating"].map(|part| dashboard[part].to_string()) {
         exposed(&families, &query.replace("\\\"", "\""));
     }
+}
+
+#[test]
+fn the_alert_rules_ask_for_what_is_exposed() {
+    let families = families(&Watched::ready().figures());
+    let rules = yaml(&read("prometheus/egret.rules.yml"));
+    let mut alerts = BTreeSet::new();
+    for group in rules["groups"].as_array().unwrap() {
+        assert!(group["name"].as_str().unwrap().starts_with("egret."), "{group}");
+        for rule in group["rules"].as_array().unwrap() {
+            let name = rule["alert"].as_str().unwrap();
+            assert!(alerts.insert(name.to_owned()), "{name} is there twice");
+            let query = rule["expr"].as_str().unwrap();
+            exposed(&families, query);
+            assert!(!names(query).is_empty() || query.starts_with("up{"), "{query}");
+            let severity = rule["labels"]["severity"].as_str().unwrap();
+            assert!(["critical", "warning", "info"].contains(&severity), "{name}: {severity}");
+            let summary = rule["annotations"]["summary"].as_str().unwrap();
+            assert!(!summary.is_empty(), "{name}");
+            for key in rule.as_object().unwrap().keys() {
+                let known = ["alert", "expr", "for", "labels", "annotations"];
+                assert!(known.contains(&key.as_str()), "{name} has {key}");
+            }
+        }
+    }
+    assert!(alerts.len() > 10, "{alerts:?}");
+}
+
+/// Reads YAML of mappings, lists and texts, without anchors.
+fn yaml(text: &str) -> Value {
+    /// What has begun, and the key that waits for its value.
+    type Open = (Value, Option<String>);
+    let mut open: Vec<Open> = vec![(Value::Array(vec![]), None)];
+    for event in Parser::new_from_str(text) {
+        let (event, place) = event.unwrap();
+        let done = match event {
+            Event::MappingStart(..) => {
+                open.push((Value::Object(Map::new()), None));
+                continue;
+            }
+            Event::SequenceStart(..) => {
+                open.push((Value::Array(vec![]), None));
+                continue;
+            }
+            Event::MappingEnd | Event::SequenceEnd => open.pop().unwrap().0,
+            Event::Scalar(text, ..) => Value::String(text.into_owned()),
+            Event::Alias(_) => panic!("an alias at {place:?}"),
+            _ => continue,
+        };
+        let (into, key) = open.last_mut().unwrap();
+        match (into, key.take()) {
+            (Value::Array(list), _) => list.push(done),
+            (Value::Object(map), Some(key)) => {
+                assert!(map.insert(key, done).is_none(), "a key is there twice at {place:?}");
+            }
+            (Value::Object(_), None) => *key = Some(done.as_str().unwrap().to_owned()),
+            (other, _) => panic!("{other} is not open"),
+        }
+    }
+    open.pop().unwrap().0[0].take()
 }
