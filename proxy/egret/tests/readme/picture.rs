@@ -2,13 +2,13 @@
 
 use std::{fs, path::Path};
 
-use anstyle_svg::Term;
+use anstyle_svg::{Term, WIN10_CONSOLE};
 
 use super::shape::shape;
 
 /// Draws a terminal with `text`, escape sequences and all.
 pub(crate) fn draw(text: &str) -> String {
-    Term::new().min_width_px(860).render_svg(text)
+    Term::new().palette(WIN10_CONSOLE).min_width_px(860).render_svg(text)
 }
 
 /// Says whether the picture in `file` shows what `drawn` does, whatever the times and ids.
