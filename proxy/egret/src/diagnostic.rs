@@ -1,14 +1,16 @@
 //! Shows problems to people, on stderr: where, what, and how to mend it.
 //!
 //! Colours appear only on a terminal and never with NO_COLOR. What is shown of a file is the one
-//! line that a problem points at; everything else that is printed is escaped by the renderer.
+//! line that a problem points at; everything else that is printed is escaped by the renderer. Once
+//! egret serves and its log is JSON, a problem is an event of that log, with what is shown in the
+//! field `shown`.
 
 use std::io::Write;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Report, Snippet};
 use egret_policy::source::Problem;
 
-use crate::files::SourceText;
+use crate::{files::SourceText, log};
 
 /// How bad a problem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,25 +19,31 @@ pub(crate) enum Severity {
     Warning,
 }
 
+impl Severity {
+    fn level(self) -> Level<'static> {
+        match self {
+            Self::Error => Level::ERROR,
+            Self::Warning => Level::WARNING,
+        }
+    }
+}
+
 /// Prints problems of one file, each with its line, a caret and the fix.
 pub(crate) fn print_problems(severity: Severity, source: &SourceText, problems: &[Problem]) {
-    let level = match severity {
-        Severity::Error => Level::ERROR,
-        Severity::Warning => Level::WARNING,
-    };
     for problem in problems {
         let line = pointed_line(&source.text, problem);
         let snippet = Snippet::source(line.text)
             .line_start(problem.line)
             .path(source.name())
             .annotation(AnnotationKind::Primary.span(line.span));
-        let group = level.clone().primary_title(problem.message.as_str()).element(snippet);
+        let title = severity.level().primary_title(problem.message.as_str());
+        let group = title.element(snippet);
         let group = if problem.fix.is_empty() {
             group
         } else {
             group.element(Level::HELP.message(problem.fix.as_str()))
         };
-        print(&[group]);
+        print(severity, &problem.message, &[group]);
     }
 }
 
@@ -44,16 +52,24 @@ pub(crate) fn print_failure(message: &str, causes: &[String], fix: Option<&str>)
     let title = Level::ERROR.primary_title(message);
     let notes = causes.iter().map(|cause| Level::NOTE.message(cause.as_str()));
     let help = fix.map(|fix| Level::HELP.message(fix));
-    print(&[title.elements(notes.chain(help))]);
+    print(Severity::Error, message, &[title.elements(notes.chain(help))]);
 }
 
 /// Prints something that does not keep egret from going on.
 pub(crate) fn print_warning(message: &str, fix: Option<&str>) {
     let title = Level::WARNING.primary_title(message);
-    print(&[title.elements(fix.map(|fix| Level::HELP.message(fix)))]);
+    let group = title.elements(fix.map(|fix| Level::HELP.message(fix)));
+    print(Severity::Warning, message, &[group]);
 }
 
-fn print(report: Report<'_>) {
+fn print(severity: Severity, message: &str, report: Report<'_>) {
+    if log::takes_all() {
+        let shown = Renderer::plain().render(report);
+        return match severity {
+            Severity::Error => tracing::error!(shown, "{message}"),
+            Severity::Warning => tracing::warn!(shown, "{message}"),
+        };
+    }
     let rendered = Renderer::styled().render(report);
     // There is nowhere left to say that stderr is closed.
     let _ = writeln!(anstream::stderr(), "{rendered}");

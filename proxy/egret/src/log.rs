@@ -8,13 +8,15 @@
 //! fields of the event. Fields keep their names and meaning: `error` (and what caused it), `id`
 //! (of an exchange, as in the records), `signal`, `open` (connections and exchanges), `server` (a
 //! name server), `fault`, `cut` and `lost` (entries and workers that a reload ended), `problems`,
-//! `files` and `needed` (descriptors), `path`, `version`, `config`,
+//! `shown` (a
+//! problem with its line and fix, as people see it), `files` and `needed` (descriptors), `path`, `version`, `config`,
 //! `policy`, `revision`, `state`, `records`. No event has a secret, a query string or a header's
 //! value; what others have sent is shortened, and has no control character on a terminal.
 
 use std::{
     fmt,
     io::{self, IsTerminal, Write},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use tracing::field::Field;
@@ -28,6 +30,19 @@ use crate::failure::Failure;
 
 /// What the resolver's library has to say is at the whim of whoever sends it packets.
 const DEFAULT_FILTER: &str = "info,hickory_net=off,hickory_proto=off,hickory_resolver=off";
+
+/// Whether whatever is said belongs into the log.
+static TAKES_ALL: AtomicBool = AtomicBool::new(false);
+
+/// Has all that is said from here on said in the log, unless people read it: a start that fails
+/// tells who starts, a running egret is read by programs.
+pub(crate) fn take_all() {
+    TAKES_ALL.store(!io::stderr().is_terminal(), Ordering::Relaxed);
+}
+
+pub(crate) fn takes_all() -> bool {
+    TAKES_ALL.load(Ordering::Relaxed)
+}
 
 /// Starts the log; a filter that cannot be understood is refused, not ignored.
 pub(crate) fn start(filter: Option<&str>) -> Result<(), Failure> {

@@ -126,6 +126,7 @@ async fn serve(
     );
     let _listening = Listening::write(&state, proxy.addresses(), metrics)?;
     ready.advance(Readiness::Serving);
+    log::take_all();
     for address in proxy.addresses() {
         output::text(&format!("listening {address}\n"))?;
     }
