@@ -10,7 +10,7 @@ use std::{
     io::{self, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -206,7 +206,7 @@ impl Ledger {
             self.kept.drain(..end);
         }
         self.kept = Vec::new();
-        self.lost += self.standing.lost.swap(0, Ordering::Relaxed);
+        self.lost += self.standing.take_lost();
         if self.lost > 0 {
             let lost = Line { count: Some(self.lost), ..self.own_line(Event::Lost) };
             self.put_record(&lost)?;
@@ -308,7 +308,7 @@ impl Ledger {
     /// Tells once that writing fails, and once that it does no longer.
     fn stands(&self, failure: Option<&io::Error>) {
         let writes = failure.is_none() && !self.unsynced;
-        let wrote = self.standing.writing.swap(writes, Ordering::Relaxed);
+        let wrote = self.standing.set_writing(writes);
         match failure {
             Some(error) if wrote => tracing::error!(%error, "records cannot be written"),
             None if writes && !wrote => tracing::info!("records are written again"),
@@ -323,7 +323,7 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        self.standing.writing.store(false, Ordering::Relaxed);
+        self.standing.set_writing(false);
     }
 }
 

@@ -1,6 +1,7 @@
 //! How the writer of records stands: what its thread tells everybody else, and they it.
 //!
-//! Nothing here waits or locks. The figures are for whoever watches; what the record itself says
+//! Nothing here waits or locks. A disk that stands still fails nothing, so the thread says since
+//! when it has been at work. The figures are for whoever watches; what the record itself says
 //! of what is missing in it is counted apart, and taken when it is written.
 
 use std::{
@@ -9,10 +10,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
+use super::writer::PATIENCE;
 use crate::metrics::{
     Exposition, WAITING,
     series::{Counter, Histogram},
@@ -20,10 +23,13 @@ use crate::metrics::{
 
 #[derive(Debug)]
 pub(super) struct Standing {
+    began: Instant,
     /// Whether the last attempt to write was a success.
-    pub(super) writing: AtomicBool,
+    writes_get_through: AtomicBool,
+    /// Milliseconds after `began`; 0 while the thread has nothing to do.
+    busy_since: AtomicU64,
     /// Records for which there was no room, and of which nothing says so yet.
-    pub(super) lost: AtomicU64,
+    lost: AtomicU64,
     /// Lines that the kernel has.
     pub(super) written: Counter,
     /// Records that could not be written when they came.
@@ -38,7 +44,9 @@ pub(super) struct Standing {
 impl Default for Standing {
     fn default() -> Self {
         Self {
-            writing: AtomicBool::new(true),
+            began: Instant::now(),
+            writes_get_through: AtomicBool::new(true),
+            busy_since: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             written: Counter::default(),
             failed: Counter::default(),
@@ -50,6 +58,42 @@ impl Default for Standing {
 }
 
 impl Standing {
+    /// Whether the last attempt to write was a success, and none has been under way for longer
+    /// than an exchange waits.
+    pub(super) fn is_writing(&self) -> bool {
+        self.is_writing_within(PATIENCE)
+    }
+
+    fn is_writing_within(&self, patience: Duration) -> bool {
+        let stands_still = match self.busy_since.load(Ordering::Relaxed) {
+            0 => false,
+            since => self.elapsed().saturating_sub(since) > milliseconds(patience),
+        };
+        self.writes_get_through.load(Ordering::Relaxed) && !stands_still
+    }
+
+    /// Notes whether writing was a success; returns whether it was before.
+    pub(super) fn set_writing(&self, success: bool) -> bool {
+        self.writes_get_through.swap(success, Ordering::Relaxed)
+    }
+
+    /// Does something for which a disk may take its time.
+    pub(super) fn while_busy<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.busy_since.store(self.elapsed().max(1), Ordering::Relaxed);
+        let done = work();
+        self.busy_since.store(0, Ordering::Relaxed);
+        done
+    }
+
+    /// Takes how many found no room since this was asked last.
+    pub(super) fn take_lost(&self) -> u64 {
+        self.lost.swap(0, Ordering::Relaxed)
+    }
+
+    fn elapsed(&self) -> u64 {
+        milliseconds(self.began.elapsed())
+    }
+
     /// Notes that there was no room for a record.
     pub(super) fn lose(&self) {
         self.lost.fetch_add(1, Ordering::Relaxed);
@@ -63,12 +107,12 @@ pub struct RecordMetrics(pub(super) Arc<Standing>);
 
 impl Collector for RecordMetrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Standing { writing, lost: _, written, failed, missing, writes, syncs } = &*self.0;
+        let Standing { written, failed, missing, writes, syncs, .. } = &*self.0;
         let mut out = Exposition(encoder);
         out.gauge(
             "records_writing",
             "1 if the last attempt to write records was a success",
-            |one| one.encode_gauge(&u64::from(writing.load(Ordering::Relaxed))),
+            |one| one.encode_gauge(&u64::from(self.0.is_writing())),
         )?;
         out.counter("records_written", "Records that were written", |one| written.encode(one))?;
         out.counter("records_failed", "Records that could not be written when they came", |one| {
@@ -85,5 +129,27 @@ impl Collector for RecordMetrics {
         out.seconds("record_sync", "How long records took from the kernel to the disk", |one| {
             syncs.encode(one)
         })
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_stands_still_is_told_from_one_that_is_waited_for() {
+        let standing = Standing::default();
+        assert!(standing.is_writing_within(Duration::ZERO));
+        standing.while_busy(|| {
+            assert!(standing.is_writing());
+            while standing.is_writing_within(Duration::from_millis(1)) {}
+        });
+        assert!(standing.is_writing_within(Duration::ZERO));
+        assert!(standing.set_writing(false));
+        assert!(!standing.is_writing_within(Duration::MAX));
     }
 }

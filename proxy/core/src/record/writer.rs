@@ -4,12 +4,7 @@
 //! [`SYNC_WITHIN`], and a signed head within [`HEAD_WITHIN`]. Where exchanges may go on unrecorded
 //! nobody waits for the writer, and a line that finds no room is counted.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{io, sync::Arc, thread::JoinHandle, time::Duration};
 
 use egret_policy::Revision;
 use tokio::{
@@ -38,7 +33,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// How often segments are looked for that are too old; at each rotation, too.
 const LOOK_FOR_OLD: Duration = Duration::from_hours(1);
 /// How long an exchange waits for the writer before it is refused.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// Lines that may wait: two for each exchange that is open, so `limits.connections` is what bounds
 /// them. Room that is only reserved takes no memory.
 const QUEUE: usize = 1 << 20;
@@ -168,14 +163,17 @@ impl Recorder {
         let (finish, finished) = oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("recorder".to_owned())
-            .spawn(move || runtime.block_on(run(ledger, lines, finished)))
+            .spawn({
+                let standing = standing.clone();
+                move || runtime.block_on(run(ledger, &standing, lines, finished))
+            })
             .map_err(using)?;
         Ok((Self { queue, on_failure, standing, clock }, Flush { finish, thread }))
     }
 
-    /// Whether records reach the disk, as far as the last attempt tells.
+    /// Whether records get through, as far as the last attempt tells or the one that is under way.
     pub fn is_writing(&self) -> bool {
-        self.standing.writing.load(Ordering::Relaxed)
+        self.standing.is_writing()
     }
 
     /// Returns what the writer counts.
@@ -227,6 +225,7 @@ impl Recorder {
 
 async fn run(
     mut ledger: Ledger,
+    standing: &Standing,
     mut lines: mpsc::Receiver<Message>,
     mut finished: oneshot::Receiver<()>,
 ) {
@@ -241,10 +240,12 @@ async fn run(
             biased;
             () = until(sync_by), if sync_by.is_some() => {
                 // A failure has been told; it is tried again soon.
-                sync_by = ledger.settle().is_err().then(|| Instant::now() + SYNC_WITHIN);
+                let settled = standing.while_busy(|| ledger.settle());
+                sync_by = settled.is_err().then(|| Instant::now() + SYNC_WITHIN);
             }
             () = until(head_by), if head_by.is_some() => {
-                head_by = ledger.sign().is_err().then(|| Instant::now() + HEAD_WITHIN);
+                let signed = standing.while_busy(|| ledger.sign());
+                head_by = signed.is_err().then(|| Instant::now() + HEAD_WITHIN);
             }
             () = sleep_until(old_by) => {
                 ledger.remove_old();
@@ -258,7 +259,7 @@ async fn run(
                 if count == 0 {
                     break;
                 }
-                ledger.append(&mut batch);
+                standing.while_busy(|| ledger.append(&mut batch));
                 sync_by.get_or_insert_with(|| Instant::now() + SYNC_WITHIN);
                 head_by.get_or_insert_with(|| Instant::now() + HEAD_WITHIN);
             }

@@ -44,7 +44,7 @@ impl Place {
     }
 
     fn is_writing(&self) -> bool {
-        self.standing.writing.load(Ordering::Relaxed)
+        self.standing.is_writing()
     }
 
     /// How many records are counted as written, as failed and as lost.
