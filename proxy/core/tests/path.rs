@@ -22,6 +22,8 @@ mod names;
 mod origins;
 #[path = "path/races.rs"]
 mod races;
+#[path = "path/records.rs"]
+mod records;
 #[path = "path/requests.rs"]
 mod requests;
 #[path = "path/revocation.rs"]
@@ -69,7 +71,7 @@ fn main() -> ExitCode {
             .expect("the origins' ports are free"),
         packets: PacketLog::start().expect("a packet socket can be opened"),
         pki,
-        directory: entered.directory().to_owned(),
+        entered,
     });
     // One network, one set of fixtures: the trials take turns.
     arguments.test_threads = Some(1);
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         counted::TRIALS,
         denials::TRIALS,
         figures::TRIALS,
+        records::TRIALS,
         revocation::TRIALS,
         secure_dns::TRIALS,
     ]

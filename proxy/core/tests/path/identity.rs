@@ -170,7 +170,7 @@ fn real_clients(stage: &Stage) {
     // What the origin answers is no repository; that git asked it is all that counts.
     let mut git = Command::new("git");
     git.args(["-c", &format!("http.proxy={proxy}"), "ls-remote", "http://api.example.com/repo"]);
-    git.env("GIT_TERMINAL_PROMPT", "0").env("HOME", &stage.directory);
+    git.env("GIT_TERMINAL_PROMPT", "0").env("HOME", stage.entered.directory());
     if run(git).is_some() {
         let requests = stage.origin.requests();
         let by_git = |request: &Message| request.target().starts_with(b"/repo/info/refs");
@@ -279,7 +279,7 @@ fn on_unix(stage: &Stage, kinds: &[IdentityKind], workers: Vec<KnownWorker>) -> 
 
 /// A path of one's own: scenes that were dropped may still be ending.
 fn fresh_path(stage: &Stage) -> PathBuf {
-    tempfile::tempdir_in(&stage.directory).unwrap().keep().join("proxy.sock")
+    tempfile::tempdir_in(stage.entered.directory()).unwrap().keep().join("proxy.sock")
 }
 
 fn also_on(path: &Path, kinds: &[IdentityKind]) -> impl FnOnce(&mut Settings) {

@@ -3,7 +3,6 @@
 use std::{
     io,
     net::SocketAddr,
-    path::PathBuf,
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -12,12 +11,13 @@ use std::{
 use egret_policy::{Policy, Timestamp};
 use egret_proxy::{
     BindError, BudgetStore, Budgets, Clock, ConnectionLimits, DnsSettings, Flush, Handle, HeadKey,
-    IdentityKind, KnownWorker, ListenAddress, ListenError, ListenerSettings, Metrics, Ports, Proxy,
-    RecordSettings, Recorder, Settings, StaticWorkers, Used, Workers,
+    IdentityKind, KnownWorker, ListenAddress, ListenError, ListenerSettings, Metrics, OnFailure,
+    Ports, Proxy, RecordSettings, Recorder, Settings, StaticWorkers, Used, Workers,
 };
 use egret_testkit::{
     client::Client,
     dns::Dns,
+    namespace::Entered,
     origin::{Origin, Plan},
     packets::{Own, PacketLog},
     pki::Pki,
@@ -32,7 +32,7 @@ pub(crate) struct Stage {
     pub(crate) origin: Origin,
     pub(crate) packets: PacketLog,
     pub(crate) pki: Pki,
-    pub(crate) directory: PathBuf,
+    pub(crate) entered: Entered,
 }
 
 /// What a scene may have in place of the ordinary surroundings.
@@ -40,6 +40,7 @@ pub(crate) struct Around {
     pub(crate) workers: Arc<dyn Workers>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) audit: tempfile::TempDir,
+    pub(crate) on_failure: OnFailure,
     /// What was used of day budgets before.
     pub(crate) used: Vec<Used>,
 }
@@ -76,14 +77,25 @@ impl Stage {
         self.play_in(policy, |_| {}, Around { used, ..around })
     }
 
+    /// Returns the ordinary surroundings.
+    pub(crate) fn surroundings(&self) -> Around {
+        self.around(Arc::new(StaticWorkers::new(vec![])))
+    }
+
     /// Returns the ordinary surroundings of these workers.
-    fn around(&self, workers: Arc<dyn Workers>) -> Around {
-        Around { workers, clock: Arc::new(SystemClock), audit: self.folder(), used: vec![] }
+    pub(crate) fn around(&self, workers: Arc<dyn Workers>) -> Around {
+        Around {
+            workers,
+            clock: Arc::new(SystemClock),
+            audit: self.folder(),
+            on_failure: OnFailure::Refuse,
+            used: vec![],
+        }
     }
 
     /// Makes a folder that goes when it is dropped.
     pub(crate) fn folder(&self) -> tempfile::TempDir {
-        tempfile::tempdir_in(&self.directory).unwrap()
+        tempfile::tempdir_in(self.entered.directory()).unwrap()
     }
 
     /// Starts a proxy with other surroundings.
@@ -104,7 +116,8 @@ impl Stage {
     ) -> (String, io::ErrorKind) {
         let audit = self.folder();
         let clock = Arc::new(SystemClock);
-        let (recorder, flush) = record(audit.path(), clock.clone());
+        let settings = RecordSettings::in_directory(audit.path());
+        let (recorder, flush) = record(settings, clock.clone());
         let ports = Ports {
             workers: Arc::new(StaticWorkers::new(vec![])),
             recorder,
@@ -157,6 +170,7 @@ pub(crate) struct Scene {
     pub(crate) addresses: Vec<ListenAddress>,
     pub(crate) handle: Handle,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) recorder: Recorder,
     audit: tempfile::TempDir,
     kept: Arc<Kept>,
     stop: CancellationToken,
@@ -165,8 +179,10 @@ pub(crate) struct Scene {
 
 impl Scene {
     fn open(settings: Settings, policy: Arc<Policy>, around: Around) -> Self {
-        let Around { workers, clock, audit, used } = around;
-        let (recorder, flush) = record(audit.path(), clock.clone());
+        let Around { workers, clock, audit, on_failure, used } = around;
+        let records = RecordSettings { on_failure, ..RecordSettings::in_directory(audit.path()) };
+        let (recorder, flush) = record(records, clock.clone());
+        let writer = recorder.clone();
         let kept = Arc::new(Kept::default());
         let budgets = Budgets { used, store: kept.clone() };
         let metrics = Arc::<Metrics>::default();
@@ -196,6 +212,7 @@ impl Scene {
             addresses,
             handle,
             metrics,
+            recorder: writer,
             audit,
             kept,
             stop,
@@ -266,10 +283,9 @@ impl Drop for Scene {
     }
 }
 
-/// Begins a record in a directory.
-fn record(directory: &std::path::Path, clock: Arc<dyn Clock>) -> (Recorder, Flush) {
-    let key = HeadKey::generate().unwrap();
-    Recorder::open(RecordSettings::in_directory(directory), key, clock).unwrap()
+/// Begins a record, signed with a key of its own.
+fn record(settings: RecordSettings, clock: Arc<dyn Clock>) -> (Recorder, Flush) {
+    Recorder::open(settings, HeadKey::generate().unwrap(), clock).unwrap()
 }
 
 /// Compiles a policy that must be good.

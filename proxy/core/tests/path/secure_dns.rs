@@ -112,7 +112,7 @@ struct ResolvConf<'a>(&'a Stage);
 impl ResolvConf<'_> {
     fn write(&self, text: &str) {
         // In place: a new file would not be the one that is bound in `/etc`.
-        std::fs::write(self.0.directory.join("resolv.conf"), text).unwrap();
+        std::fs::write(self.0.entered.directory().join("resolv.conf"), text).unwrap();
     }
 }
 

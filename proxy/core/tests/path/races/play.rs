@@ -84,7 +84,7 @@ impl<'s> Play<'s> {
     ) -> Self {
         let roster = Arc::new(Roster::of(&[WORKER, BYSTANDER]));
         let clock = Arc::new(StageClock(Mutex::new(BEGIN.parse().unwrap())));
-        let around = Around { workers: roster.clone(), clock: clock.clone(), audit, used: vec![] };
+        let around = Around { clock: clock.clone(), audit, ..stage.around(roster.clone()) };
         // Nothing here waits for a time limit; what does not come to its end otherwise fails.
         let patient = |settings: &mut Settings| {
             settings.listeners[0].identity = vec![IdentityKind::Token];

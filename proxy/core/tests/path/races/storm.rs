@@ -24,7 +24,7 @@ use super::{
     pairs,
     play::{BYSTANDER, Roster, WORKER, proof},
 };
-use crate::scene::{Around, Stage, SystemClock, compile};
+use crate::scene::{Stage, compile};
 
 /// Both policies allow `www.example.org`, one of them `api.example.com`, neither `evil.test`.
 const WIDE: &str = r#"
@@ -58,12 +58,7 @@ struct Seen {
 }
 
 pub(super) fn storm(stage: &Stage) {
-    let around = Around {
-        workers: Arc::new(Roster::of(&[WORKER, BYSTANDER])),
-        clock: Arc::new(SystemClock),
-        audit: stage.folder(),
-        used: vec![],
-    };
+    let around = stage.around(Arc::new(Roster::of(&[WORKER, BYSTANDER])));
     let tokens =
         |settings: &mut Settings| settings.listeners[0].identity = vec![IdentityKind::Token];
     let scene = stage.play_in(WIDE, tokens, around);
