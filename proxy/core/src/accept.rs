@@ -13,6 +13,7 @@ use std::{
 };
 
 use egret_policy::{Worker, WorkerId};
+use http::{HeaderValue, Response, header::CONNECTION};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
@@ -91,14 +92,21 @@ enum Place {
 }
 
 impl Connection {
-    /// Refuses when there is no slot for this connection, or no time left.
+    /// Refuses when there is no slot for this connection, or when the last call is over.
     pub(crate) fn admit(&self) -> Result<(), Refusal> {
         match self.place {
             Place::Refused { .. } => Err(Refusal::Overloaded),
-            Place::Slot { .. } | Place::Inside { .. } if self.shared.stop.is_cancelled() => {
+            Place::Slot { .. } | Place::Inside { .. } if self.shared.last_call.is_cancelled() => {
                 Err(Refusal::Draining)
             }
             Place::Slot { .. } | Place::Inside { .. } => Ok(()),
+        }
+    }
+
+    /// Says so in an answer if it is the last of its connection, because the proxy stops.
+    pub(crate) fn mark_last<B>(&self, response: &mut Response<B>) {
+        if self.shared.stop.is_cancelled() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
 
@@ -147,11 +155,11 @@ impl Connection {
     }
 }
 
-/// Accepts until the proxy stops.
+/// Accepts until the proxy stops, and then what has come to the socket by then.
 pub(crate) async fn accept(socket: Acceptor, listener: Arc<Listener>, shared: Arc<Shared>) {
     loop {
         let accepted = tokio::select! {
-            () = shared.stop.cancelled() => return,
+            () = shared.stop.cancelled() => break,
             accepted = socket.accept() => accepted,
         };
         match accepted {
@@ -167,6 +175,12 @@ pub(crate) async fn accept(socket: Acceptor, listener: Arc<Listener>, shared: Ar
             }
             // The client was gone before it was accepted.
             Err(error) => tracing::debug!(%error, "accept"),
+        }
+    }
+    for accepted in socket.close() {
+        match accepted {
+            Ok((stream, peer)) => take_in(stream, peer, &listener, &shared),
+            Err(error) => tracing::warn!(%error, "a connection could not be accepted at the end"),
         }
     }
 }
@@ -240,7 +254,8 @@ async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (stop, cut) = (connection.shared.stop.clone(), connection.cut.clone());
+    let (last_call, cut) = (connection.shared.last_call.clone(), connection.cut.clone());
+    let facts = connection.facts.clone();
     let connection_buffer = connection.shared.limits.head_bytes.max(BUFFER) + HEAD_SLACK;
     let service = service_fn(move |request| {
         let connection = connection.clone();
@@ -258,17 +273,21 @@ async fn serve<S>(
         .serve_connection(TokioIo::new(io), service)
         .with_upgrades();
     tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = &mut serving => ended,
-        // hyper does not read while an answer is awaited, so it would not see this.
-        () = watch.reset() => return cut.now(ClosedBy::Client),
-        () = wind_down.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-        () = stop.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+    let (mut winding_down, mut called) = (false, false);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut serving => break ended,
+            // hyper does not read while an answer is awaited, so it would not see this.
+            () = watch.reset() => return cut.now(ClosedBy::Client),
+            () = wind_down.cancelled(), if !winding_down => {
+                winding_down = true;
+                serving.as_mut().graceful_shutdown();
+            }
+            // Whoever has said nothing by now is closed; whoever has begun to is told.
+            () = last_call.cancelled(), if !called => {
+                called = true;
+                facts.end_idle();
+            }
         }
     };
     if let Err(error) = ended {

@@ -88,6 +88,7 @@ pub(crate) async fn exchange(
     match answer {
         Ok(Answer::Response { mut response, limit, bounds, release }) => {
             fit_for_worker(&mut response);
+            connection.mark_last(&mut response);
             draft.status(response.status().as_u16());
             response.map(|body| {
                 // Until the body has ended, the exchange is live and its connection not idle.
@@ -116,9 +117,15 @@ pub(crate) async fn exchange(
             draft.status(StatusCode::OK.as_u16());
             connection.facts.refused();
             draft.complete(ClosedBy::Client);
-            Response::new(Either::Left(Full::default()))
+            let mut response = Response::new(Either::Left(Full::default()));
+            connection.mark_last(&mut response);
+            response
         }
-        Err(refusal) => refuse(&connection, draft, &fact, refusal).await,
+        Err(refusal) => {
+            let mut response = refuse(&connection, draft, &fact, refusal).await;
+            connection.mark_last(&mut response);
+            response
+        }
     }
 }
 

@@ -3,12 +3,15 @@
 //!
 //! All or none: a socket that is handed over and that no listener names is an error, so that no
 //! connection waits in a queue which nobody reads. One that was handed over stays whoever's it is:
-//! its file is not removed and its queue outlives this process.
+//! its file is not removed, and what waits in its queue is for the next process. The queue of one
+//! that was bound here ends with it, so it is emptied first.
 
 use std::{fmt, io, net::SocketAddr, os::unix, path::PathBuf};
 
+#[cfg(target_os = "linux")]
+use socket2::SockFilter;
 use socket2::SockRef;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use self::file::SocketFile;
 use crate::{
@@ -76,11 +79,11 @@ impl Inherited {
         Ok(match self {
             Self::Tcp(socket) => {
                 socket.set_nonblocking(true)?;
-                Acceptor::Tcp(TcpListener::from_std(socket)?)
+                Acceptor::Tcp { socket: TcpListener::from_std(socket)?, bound: BoundBy::Another }
             }
             Self::Unix(socket) => {
                 socket.set_nonblocking(true)?;
-                Acceptor::Unix { _file: None, socket: UnixListener::from_std(socket)? }
+                Acceptor::Unix { file: None, socket: UnixListener::from_std(socket)? }
             }
         })
     }
@@ -107,21 +110,36 @@ impl fmt::Display for Inherited {
 
 /// A listening socket.
 pub(crate) enum Acceptor {
-    Tcp(TcpListener),
+    Tcp {
+        socket: TcpListener,
+        bound: BoundBy,
+    },
     Unix {
-        /// First, so that nobody finds a file behind which nobody listens any more.
-        _file: Option<SocketFile>,
+        /// Of a socket that was bound here. First, so that nobody finds a file behind which nobody
+        /// listens any more.
+        file: Option<SocketFile>,
         socket: UnixListener,
     },
+}
+
+/// Whose a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BoundBy {
+    /// It ends with this process.
+    Us,
+    /// It goes on without us.
+    Another,
 }
 
 impl Acceptor {
     async fn bind(address: &ListenAddress) -> io::Result<Self> {
         match address {
-            ListenAddress::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
+            ListenAddress::Tcp(address) => {
+                Ok(Self::Tcp { socket: TcpListener::bind(address).await?, bound: BoundBy::Us })
+            }
             ListenAddress::Unix(path) => {
                 let (socket, file) = file::bind(path).await?;
-                Ok(Self::Unix { _file: Some(file), socket })
+                Ok(Self::Unix { file: Some(file), socket })
             }
         }
     }
@@ -129,7 +147,7 @@ impl Acceptor {
     /// Returns where it listens: the real port where any was asked for.
     fn address(&self, asked: ListenAddress) -> io::Result<ListenAddress> {
         match self {
-            Self::Tcp(socket) => Ok(ListenAddress::Tcp(socket.local_addr()?)),
+            Self::Tcp { socket, .. } => Ok(ListenAddress::Tcp(socket.local_addr()?)),
             Self::Unix { .. } => Ok(asked),
         }
     }
@@ -137,19 +155,92 @@ impl Acceptor {
     /// Takes the next connection; one whose other end cannot be told is dropped.
     pub(crate) async fn accept(&self) -> io::Result<(Stream, Peer)> {
         match self {
-            Self::Tcp(socket) => {
+            Self::Tcp { socket, .. } => {
                 let (stream, client) = socket.accept().await?;
-                // Records and sources know one form of an address.
-                let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-                Ok((Stream::Tcp(stream), Peer::Tcp(client)))
+                Ok(over_tcp(stream, client))
             }
-            Self::Unix { socket, .. } => {
-                let (stream, _) = socket.accept().await?;
-                let uid = stream.peer_cred()?.uid();
-                Ok((Stream::Unix(stream), Peer::Unix { uid }))
+            Self::Unix { socket, .. } => over_unix(socket.accept().await?.0),
+        }
+    }
+
+    /// Closes the socket and returns the connections that have come to it and were not taken. One
+    /// that was handed over is let go with what waits at it.
+    pub(crate) fn close(self) -> Vec<io::Result<(Stream, Peer)>> {
+        match self {
+            Self::Tcp { bound: BoundBy::Another, .. } | Self::Unix { file: None, .. } => Vec::new(),
+            Self::Tcp { socket, bound: BoundBy::Us } => emptied(
+                socket.into_std().inspect(let_nobody_in),
+                |socket| socket.accept(),
+                |(stream, client)| {
+                    stream.set_nonblocking(true)?;
+                    Ok(over_tcp(TcpStream::from_std(stream)?, client))
+                },
+            ),
+            Self::Unix { file: Some(file), socket } => {
+                drop(file);
+                emptied(
+                    socket.into_std(),
+                    |socket| socket.accept(),
+                    |(stream, _)| {
+                        stream.set_nonblocking(true)?;
+                        over_unix(UnixStream::from_std(stream)?)
+                    },
+                )
             }
         }
     }
+}
+
+fn over_tcp(stream: TcpStream, client: SocketAddr) -> (Stream, Peer) {
+    // Records and sources know one form of an address.
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    (Stream::Tcp(stream), Peer::Tcp(client))
+}
+
+fn over_unix(stream: UnixStream) -> io::Result<(Stream, Peer)> {
+    let uid = stream.peer_cred()?.uid();
+    Ok((Stream::Unix(stream), Peer::Unix { uid }))
+}
+
+/// Takes all that waits at a socket, up to the first failure.
+fn emptied<S, A>(
+    socket: io::Result<S>,
+    accept: impl Fn(&S) -> io::Result<A>,
+    ready: impl Fn(A) -> io::Result<(Stream, Peer)>,
+) -> Vec<io::Result<(Stream, Peer)>> {
+    let socket = match socket {
+        Ok(socket) => socket,
+        Err(error) => return vec![Err(error)],
+    };
+    let mut taken = Vec::new();
+    loop {
+        match accept(&socket) {
+            Ok(accepted) => taken.push(ready(accepted)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return taken,
+            // The client was gone before it was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                taken.push(Err(error));
+                return taken;
+            }
+        }
+    }
+}
+
+/// Has the kernel drop what would connect from here on. A client asks again a second later, and
+/// finds the next process or nobody; else one that came between the last look and the close would
+/// be connected and reset.
+fn let_nobody_in(socket: &std::net::TcpListener) {
+    #[cfg(target_os = "linux")]
+    {
+        const RETURN_NOTHING: SockFilter = SockFilter::new(0x06, 0, 0, 0);
+        if let Err(error) = SockRef::from(socket).attach_filter(&[RETURN_NOTHING]) {
+            tracing::debug!(%error, "whoever connects at the very end is reset");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
 }
 
 /// Why a listener cannot listen.

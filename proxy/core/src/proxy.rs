@@ -14,7 +14,10 @@ use egret_policy::{
     Answers, Ask, Denial, Method, Policy, Revision, Sni, TlsClaim, TunnelAsk, WorkerId,
 };
 use egret_vault_bridge::Bridge;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{timeout, timeout_at},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -36,6 +39,9 @@ use crate::{
 const OVERFLOW: usize = 64;
 /// A rule that has expired is found within this time, and its exchanges are cut.
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+/// How long, once the proxy stops, a connection may bring a request that was on its way: nobody had
+/// told its sender. What begins later is refused.
+const LAST_CALL: Duration = Duration::from_secs(1);
 /// How long cut exchanges are given to write their completions.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -87,7 +93,10 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) overflow: Arc<Semaphore>,
+    /// No connection is accepted any more, and every answer ends its own.
     pub(crate) stop: CancellationToken,
+    /// No request is accepted any more.
+    pub(crate) last_call: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -194,6 +203,7 @@ impl Proxy {
             slots: Arc::new(Semaphore::new(settings.limits.connections)),
             overflow: Arc::new(Semaphore::new(OVERFLOW)),
             stop: CancellationToken::new(),
+            last_call: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
         Ok(Self { shared, budgets: ports.budgets.store, bound, addresses })
@@ -209,7 +219,8 @@ impl Proxy {
         Handle(self.shared.clone())
     }
 
-    /// Serves until `stop`; then lets what is open end within `drain_timeout` and cuts the rest.
+    /// Serves until `stop`; then takes in what has come by then, lets it and what is open end within
+    /// `drain_timeout`, and cuts the rest.
     pub async fn run(self, stop: CancellationToken) {
         let Self { shared, budgets, bound, .. } = self;
         let accepting = TaskTracker::new();
@@ -222,28 +233,35 @@ impl Proxy {
         let following = shared.clone();
         let following =
             tokio::spawn(async move { following.resolver.follow(&following.own).await });
-        let ended = CancellationToken::new();
-        let keeping = tokio::spawn(limit::keep(shared.clone(), budgets, ended.clone()));
+        let over = CancellationToken::new();
+        let keeping = tokio::spawn(limit::keep(shared.clone(), budgets, over.clone()));
 
         stop.cancelled().await;
         shared.stop.cancel();
         accepting.close();
         accepting.wait().await;
-        refreshing.abort();
-        expiring.abort();
-        tidying.abort();
         shared.pool.close();
-        following.abort();
         shared.tasks.close();
-        if timeout(shared.limits.drain_timeout, shared.tasks.wait()).await.is_err() {
+        let deadline = Instant::now() + shared.limits.drain_timeout;
+        let last_call = shared.limits.drain_timeout.min(LAST_CALL);
+        let mut ended = timeout(last_call, shared.tasks.wait()).await;
+        if ended.is_err() {
+            shared.last_call.cancel();
+            ended = timeout_at(deadline.into(), shared.tasks.wait()).await;
+        }
+        if ended.is_err() {
             shared.live.cut(&Selector::All, ClosedBy::Drain);
             // Cut tasks end at their next poll; one that does not is not waited for.
             if timeout(LAST_WORDS, shared.tasks.wait()).await.is_err() {
                 tracing::error!("connections were still open at the end");
             }
         }
+        // Until here: what is open was to be cut when its rule expired.
+        for task in [refreshing, expiring, tidying, following] {
+            task.abort();
+        }
         // Last, so that it sees what the last exchanges used.
-        ended.cancel();
+        over.cancel();
         if let Err(error) = keeping.await {
             tracing::error!(%error, "counts could not be kept for the next start");
         }

@@ -80,6 +80,12 @@ impl Facts {
         self.end(Ending::Refused);
     }
 
+    /// Has the connection end where it would wait for another head. The gate looks when it is read
+    /// from next.
+    pub(crate) fn end_idle(&self) {
+        self.shared.lock().ends_idle = true;
+    }
+
     /// What was wrong with the body that hyper is reading, once its stream has failed.
     pub(crate) fn body_fault(&self) -> Option<Fault> {
         self.shared.lock().body_fault
@@ -102,6 +108,7 @@ struct State {
     queue: VecDeque<(HeadFact, After)>,
     ending: Ending,
     body_fault: Option<Fault>,
+    ends_idle: bool,
 }
 
 /// How the exchange ends at which the gate has stopped.
@@ -134,6 +141,10 @@ impl Shared {
 
     pub(super) fn fail_body(&self, fault: Fault) {
         self.lock().body_fault = Some(fault);
+    }
+
+    pub(super) fn ends_idle(&self) -> bool {
+        self.lock().ends_idle
     }
 
     pub(super) fn ending(&self) -> Ending {

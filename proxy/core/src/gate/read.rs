@@ -107,6 +107,9 @@ impl<S: AsyncRead + Unpin> Gate<S> {
         if let Poll::Ready(read) = self.poll_fill(cx, buf) {
             return Poll::Ready(Ok(if read? == 0 { HeadRead::End } else { HeadRead::Bytes }));
         }
+        if self.inbox.is_empty() && self.shared.ends_idle() {
+            return Poll::Ready(Ok(HeadRead::End));
+        }
         let deadline = match (self.head_began, self.inbox.is_empty()) {
             (Some(began), _) => began + self.limits.header_timeout,
             (None, false) => *self.head_began.insert(Instant::now()) + self.limits.header_timeout,

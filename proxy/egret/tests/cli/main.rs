@@ -7,6 +7,7 @@ mod budgets;
 mod check;
 mod completions;
 mod configuration;
+mod drain;
 mod env;
 mod exec;
 mod explain;

@@ -71,7 +71,7 @@ fn a_second_signal_ends_at_once_what_is_still_open() {
 }
 
 /// A policy that opens one port of loopback, as an operator would for a test.
-fn local_policy(port: u16) -> String {
+pub(crate) fn local_policy(port: u16) -> String {
     format!(
         "version = 1\n[[rule]]\nid = \"local\"\neffect = \"allow\"\nhosts = [\"127.0.0.1\"]\n\
          schemes = [\"http\"]\nports = [{port}]\n[[network.allow]]\ncidr = \"127.0.0.0/8\"\n\
