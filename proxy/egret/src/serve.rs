@@ -135,7 +135,7 @@ async fn serve(
             first_start::steps(&source.path, &state, &audit.directory, &address.to_string());
         log::say(&lines);
     }
-    let supervisor = Supervisor::new(handle.clone(), ready.clone());
+    let supervisor = Supervisor::new(handle.clone(), ready.clone(), recorder.clone());
     supervisor.ready();
     beside.spawn(supervisor.clone().keep_informed());
     let told = Told { recorder, reloads, supervisor: supervisor.clone() };

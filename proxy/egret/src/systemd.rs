@@ -2,15 +2,16 @@
 //! egret is alive.
 //!
 //! Without a manager nobody is told, and a manager that does not listen stops nothing. Alive means
-//! that the runtime runs its tasks and that the index of what is live can be asked; who does not
-//! get to say so within `WatchdogSec` is started anew by the manager.
+//! that the runtime runs its tasks, the index of what is live can be asked and the recorder has not
+//! ended: if that is not said within `WatchdogSec`, the manager starts egret anew. A disk that is
+//! full is no reason for that, since a start would not make room.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use egret_proxy::Handle;
+use egret_proxy::{Handle, Recorder};
 use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -26,13 +27,14 @@ const REVISION: usize = 12;
 pub(crate) struct Supervisor {
     handle: Handle,
     ready: Ready,
+    recorder: Recorder,
     /// What the operator has to mend.
     trouble: Arc<Mutex<Option<String>>>,
 }
 
 impl Supervisor {
-    pub(crate) fn new(handle: Handle, ready: Ready) -> Self {
-        Self { handle, ready, trouble: Arc::default() }
+    pub(crate) fn new(handle: Handle, ready: Ready, recorder: Recorder) -> Self {
+        Self { handle, ready, recorder, trouble: Arc::default() }
     }
 
     /// Every socket is bound.
@@ -70,10 +72,9 @@ impl Supervisor {
         loop {
             ticks.tick().await;
             // First, since it asks the index: what cannot be asked is not alive.
-            let status = self.status();
-            match watchdog {
-                Some(_) => tell(&[NotifyState::Watchdog, NotifyState::Status(&status)]),
-                None => tell(&[NotifyState::Status(&status)]),
+            tell(&[NotifyState::Status(&self.status())]);
+            if watchdog.is_some() && self.recorder.is_alive() {
+                tell(&[NotifyState::Watchdog]);
             }
         }
     }
@@ -85,7 +86,10 @@ impl Supervisor {
             Readiness::Draining => "draining",
         };
         let (open, revision) = (self.handle.live(), self.handle.revision().to_string());
-        let status = format!("{state}, {open} open, policy {}", &revision[..REVISION]);
+        let mut status = format!("{state}, {open} open, policy {}", &revision[..REVISION]);
+        if !self.recorder.is_writing() {
+            status += "; records cannot be written";
+        }
         match &*self.trouble.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(trouble) => format!("{status}; {trouble}"),
             None => status,

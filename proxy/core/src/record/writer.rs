@@ -181,6 +181,11 @@ impl Recorder {
         RecordMetrics(self.standing.clone())
     }
 
+    /// Whether there is a writer; one that has ended cannot begin again in this process.
+    pub fn is_alive(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
     /// Records what became of a policy, and which one is in force now. Returns when the kernel has
     /// it.
     pub async fn policy(

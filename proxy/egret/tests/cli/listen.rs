@@ -131,7 +131,7 @@ fn a_unix_socket_where_others_may_write_is_78_and_names_the_fix() {
 
 /// Starts egret as systemd would: the socket is descriptor 3, and the variables name this process.
 /// A descriptor travels as standard input, because only a shell can move it without unsafe code.
-fn handing_over(place: &Place, socket: impl Into<OwnedFd>) -> Command {
+pub(crate) fn handing_over(place: &Place, socket: impl Into<OwnedFd>) -> Command {
     let mut shell = place.shell(
         "exec 3<&0 0</dev/null; LISTEN_FDS=1; LISTEN_PID=$$; export LISTEN_FDS LISTEN_PID; \
          exec \"$0\" serve",

@@ -20,6 +20,7 @@ mod place;
 mod recorded;
 mod reload;
 mod serve;
+mod systemd;
 mod tail;
 mod why;
 mod worker;
