@@ -4,53 +4,31 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use egret_testkit::workers::{Asked, Outcome, Workers};
+use egret_testkit::{
+    namespace::SmallVolume,
+    workers::{Asked, Outcome, Workers},
+};
 use rustix::process::Signal;
 
 use crate::{
     Claim,
-    ledger::told,
-    load::{mixed, pace, seen},
-    scene::{PATIENCE, POLICY, Stage, wait_until},
+    ledger::{Ledger, told},
+    load::{is_denied, mixed, pace, seen},
+    scene::{PATIENCE, POLICY, Scene, Stage, wait_until},
 };
 
-pub(crate) const CLAIMS: &[Claim] =
-    &[("a_full_disk_refuses_and_room_serves_again_without_a_start", refuses)];
+pub(crate) const CLAIMS: &[Claim] = &[
+    ("a_full_disk_refuses_and_room_serves_again_without_a_start", refuses),
+    ("a_full_disk_that_is_to_be_passed_over_leaves_its_count", continues),
+];
 
 fn refuses(stage: &Stage) {
-    let mut scene = stage.lay(POLICY, LIMITS);
-    let state = scene.path("state");
-    fs::create_dir(&state).unwrap();
-    let volume = stage.entered.small_volume(&state, VOLUME).unwrap();
-    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
-    scene.start();
-    let pid = scene.proxy().pid();
-    let workers = Workers::start(&scene.client(), pace(RATE), 0, mixed);
-    let mut asked = Vec::new();
-    wait_until("requests are served", || {
-        asked.extend(workers.take());
-        asked.iter().filter(|one| one.is_served()).count() >= ENOUGH
-    });
-
-    let filler = state.join("filler");
-    fs::write(&filler, vec![0; VOLUME as usize]).unwrap_err();
-    wait_until("requests are refused", || {
-        asked.extend(workers.take());
-        asked.iter().filter(|one| is_unrecorded(one)).count() >= ENOUGH
-    });
-    let freed = Instant::now();
-    fs::remove_file(&filler).unwrap();
-    wait_until("requests are served again", || {
-        asked.extend(workers.take());
-        asked.iter().filter(|one| one.began > freed && one.is_served()).count() >= ENOUGH
-    });
-    asked.extend(workers.finish());
-
-    assert_eq!(scene.proxy().pid(), pid);
-    assert!(scene.proxy().is_alive());
+    let mut full = Full::of(stage, "");
+    let (mut asked, freed) = full.through(is_unrecorded);
     for one in &asked {
         match &one.outcome {
             Outcome::Answered(answer) => match answer.status() {
@@ -64,23 +42,107 @@ fn refuses(stage: &Stage) {
             Outcome::Broken(_) | Outcome::NotConnected | Outcome::Silent(_) => panic!("{one:?}"),
         }
     }
-    let ledger = scene.ledger_when("every exchange has ended", |ledger| ledger.is_settled());
-    ledger.assert_whole();
     let seen = seen(&stage.origin);
-    ledger.assert_covers(&seen);
     let refused =
         asked.iter().filter(|one| one.status() == 503 || matches!(one.outcome, Outcome::Granted));
     let let_through: Vec<_> = refused.filter(|one| seen.contains(&one.number)).collect();
     assert!(let_through.is_empty(), "refused, and seen by an origin: {let_through:?}");
 
+    let ledger = full.end();
+    assert!(ledger.is_settled(), "an exchange has no completion");
+    ledger.assert_covers(&seen);
+    // Whoever is missing was refused, and is counted.
+    let kept = ledger.decisions().count() as u64;
+    assert_eq!(kept + lost(&ledger), asked.len() as u64);
     // What was denied without a record had no consequence; what was answered otherwise has one.
-    let (told, _): (Vec<Asked>, Vec<Asked>) =
-        asked.into_iter().partition(|one| one.is_served() || one.began > freed + MOMENT);
-    ledger.assert_holds(&told);
-    scene.proxy().signal(Signal::TERM).unwrap();
-    assert!(scene.proxy().wait(PATIENCE).unwrap().success());
-    scene.ledger().assert_whole();
-    drop(volume);
+    asked.retain(|one| one.is_served() || one.began > freed + MOMENT);
+    ledger.assert_holds(&asked);
+}
+
+/// Whoever has told egret to go on is served, and how much is not on record is.
+fn continues(stage: &Stage) {
+    let mut full = Full::of(stage, "[audit]\non_failure = \"continue\"\n");
+    let (asked, freed) = full.through(|_| true);
+    for one in &asked {
+        let expected = if is_denied(one.number) { one.status() == 403 } else { one.is_served() };
+        assert!(expected, "{one:?}");
+    }
+    let ledger = full.end();
+    let lost = lost(&ledger);
+    assert!(lost > 0, "a full disk lost nothing");
+    // Each request is an exchange, and each of those is two records.
+    let kept = (ledger.decisions().count() + ledger.completions().count()) as u64;
+    assert_eq!(kept + lost, 2 * asked.len() as u64, "{kept} kept, {lost} lost");
+    let since: Vec<_> = asked.into_iter().filter(|one| one.began > freed + MOMENT).collect();
+    ledger.assert_holds(&since);
+}
+
+/// An egret whose state is on a small volume.
+struct Full {
+    scene: Scene,
+    state: PathBuf,
+    /// Goes after the process that writes to it.
+    volume: SmallVolume,
+}
+
+impl Full {
+    fn of(stage: &Stage, more: &str) -> Self {
+        let mut scene = stage.lay(POLICY, &format!("{LIMITS}{more}"));
+        let state = scene.path("state");
+        fs::create_dir(&state).unwrap();
+        let volume = stage.entered.small_volume(&state, VOLUME).unwrap();
+        fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+        scene.start();
+        Self { scene, state, volume }
+    }
+
+    /// Asks while there is room, while there is none (until many are `told`), and when there is room
+    /// again. Returns what became of all that, and when there was.
+    fn through(&mut self, told: fn(&Asked) -> bool) -> (Vec<Asked>, Instant) {
+        let pid = self.scene.proxy().pid();
+        let workers = Workers::start(&self.scene.client(), pace(RATE), 0, mixed);
+        let mut asked = Vec::new();
+        let mut until = |what: &str, since: Instant, fits: fn(&Asked) -> bool| {
+            wait_until(what, || {
+                asked.extend(workers.take());
+                let fit = asked.iter().filter(|one| one.began > since && fits(one));
+                fit.count() >= ENOUGH
+            });
+        };
+        until("requests are served", Instant::now(), Asked::is_served);
+        assert_eq!(self.scene.page("/readyz").0, 200);
+
+        let filler = self.state.join("filler");
+        fs::write(&filler, vec![0; VOLUME as usize]).unwrap_err();
+        let filled = Instant::now();
+        until("requests meet a full disk", filled, told);
+
+        fs::remove_file(&filler).unwrap();
+        let freed = Instant::now();
+        until("requests are served again", freed + MOMENT, Asked::is_served);
+        assert_eq!(self.scene.page("/readyz").0, 200);
+        asked.extend(workers.finish());
+        assert_eq!(self.scene.proxy().pid(), pid);
+        assert!(self.scene.proxy().is_alive());
+        (asked, freed)
+    }
+
+    /// Ends egret in good order, and returns what it has recorded.
+    fn end(self) -> Ledger {
+        let Self { mut scene, volume, .. } = self;
+        scene.proxy().signal(Signal::TERM).unwrap();
+        assert!(scene.proxy().wait(PATIENCE).unwrap().success());
+        scene.verify();
+        let ledger = scene.ledger();
+        ledger.assert_whole();
+        drop(volume);
+        ledger
+    }
+}
+
+/// How many records could not be written, by the records themselves.
+fn lost(ledger: &Ledger) -> u64 {
+    ledger.events("audit.lost").iter().map(|one| one.number("count").unwrap()).sum()
 }
 
 fn is_unrecorded(asked: &Asked) -> bool {

@@ -78,6 +78,7 @@ fn drain(stage: &Stage) {
     assert!(took < DRAIN + LATE, "ended after {took:?}");
     tunnels.assert_reset(PATIENCE);
 
+    scene.verify();
     let ledger = scene.ledger();
     ledger.assert_whole();
     assert!(ledger.is_settled(), "an exchange has no completion");
@@ -129,6 +130,7 @@ fn second_signal(stage: &Stage) {
     scene.proxy().signal(Signal::TERM).unwrap();
     assert!(scene.proxy().wait(PATIENCE).unwrap().success());
     tunnels.assert_reset(PATIENCE);
+    scene.verify();
     let ledger = scene.ledger();
     ledger.assert_whole();
     assert_eq!(ledger.completions().filter(|one| one.text("closed_by") == "drain").count(), FEW);

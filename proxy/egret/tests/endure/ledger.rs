@@ -1,4 +1,4 @@
-//! The records, read as an auditor would: whole lines, numbered without a gap.
+//! The records, read as an auditor would: whole lines, each chained to the one before it.
 
 use std::{
     collections::BTreeSet,
@@ -8,17 +8,24 @@ use std::{
 
 use egret_attack::audit::{self, Record};
 use egret_testkit::workers::Asked;
+use sha2::{Digest, Sha256};
 
 use crate::load::number;
 
 /// All records of a folder.
 pub(crate) struct Ledger {
     pub(crate) records: Vec<Record>,
+    folder: PathBuf,
 }
 
 impl Ledger {
     pub(crate) fn read(folder: &Path) -> Self {
-        Self { records: audit::read(folder) }
+        Self { records: audit::read(folder), folder: folder.to_owned() }
+    }
+
+    /// Returns the records of a kind.
+    pub(crate) fn events(&self, event: &str) -> Vec<&Record> {
+        self.records.iter().filter(|record| record.text("event") == event).collect()
     }
 
     pub(crate) fn decisions(&self) -> impl Iterator<Item = &Record> {
@@ -67,11 +74,24 @@ impl Ledger {
         assert!(unrecorded.is_empty(), "went upstream unrecorded: {unrecorded:?}");
     }
 
-    /// No line is missing, torn, or there twice.
+    /// No whole line is missing, changed, or there twice: each repeats the hash of the one before
+    /// it. Computed here and not by egret, which has its own say in [`Scene::verify`].
+    ///
+    /// [`Scene::verify`]: crate::scene::Scene::verify
     pub(crate) fn assert_whole(&self) {
-        for (expected, record) in (0..).zip(&self.records) {
-            assert_eq!(record.number("seq"), Some(expected), "{record:?}");
+        let (mut seq, mut before) = (0, "0".repeat(64));
+        for line in files(&self.folder).iter().flat_map(|file| whole_lines(file)) {
+            let (hashed, hash) = line.rsplit_once(",\"hash\":\"").unwrap();
+            let hash = hash.strip_suffix("\"}").unwrap();
+            let own: String =
+                Sha256::digest(hashed).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(own, hash, "{line}");
+            let record: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(record["prev"].as_str(), Some(before.as_str()), "{line}");
+            assert_eq!(record["seq"].as_u64(), Some(seq), "{line}");
+            (seq, before) = (seq + 1, hash.to_owned());
         }
+        assert_eq!(seq, self.records.len() as u64, "lines that are no records");
     }
 }
 
@@ -87,8 +107,18 @@ pub(crate) fn told(asked: &Asked) -> Option<(String, String)> {
     code.starts_with("egress.").then(|| (code.to_owned(), id.to_owned()))
 }
 
-/// Returns the newest file of a folder of records.
-pub(crate) fn newest(folder: &Path) -> PathBuf {
+/// Returns the files of a folder of records, in order.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|ext| ext == "jsonl")).max().unwrap()
+    let mut files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|ext| ext == "jsonl")).collect();
+    files.sort();
+    files
+}
+
+/// The last line of what a kill has left may be torn.
+fn whole_lines(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(str::to_owned).collect()
 }

@@ -26,6 +26,11 @@ pub(crate) fn mixed(number: u64) -> Ask {
     }
 }
 
+/// Whether [`mixed`] asks for what is denied.
+pub(crate) fn is_denied(number: u64) -> bool {
+    number % 4 == 3
+}
+
 /// A request whose path tells its number.
 pub(crate) fn request(host: &str, number: u64) -> Ask {
     Ask::Request(get(&format!("http://{host}/n{number}")).into_bytes())

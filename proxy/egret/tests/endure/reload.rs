@@ -74,6 +74,7 @@ fn hundred(stage: &Stage) {
     let asked = workers.finish();
     scene.proxy().signal(Signal::TERM).unwrap();
     assert!(scene.proxy().wait(PATIENCE).unwrap().success());
+    scene.verify();
 
     let ledger = scene.ledger();
     ledger.assert_whole();

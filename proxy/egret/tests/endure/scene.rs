@@ -117,22 +117,20 @@ impl Scene {
         self.folder.path().join(name)
     }
 
+    /// Egret itself finds nothing wrong with its records, nor with the newest head beside them.
+    pub(crate) fn verify(&self) {
+        let output = Command::new(env!("CARGO_BIN_EXE_egret"))
+            .args(["audit", "verify", "state/audit", "--head", "state/audit/head.json"])
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    }
+
     /// Returns the records as they are now.
     pub(crate) fn ledger(&self) -> Ledger {
         Ledger::read(&self.path("state/audit"))
-    }
-
-    /// Returns the records once they satisfy a condition.
-    pub(crate) fn ledger_when(&self, what: &str, holds: impl Fn(&Ledger) -> bool) -> Ledger {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let ledger = self.ledger();
-            if holds(&ledger) {
-                return ledger;
-            }
-            assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-            thread::sleep(Duration::from_millis(20));
-        }
     }
 }
 

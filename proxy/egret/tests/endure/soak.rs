@@ -76,6 +76,7 @@ fn soak(stage: &Stage) {
 
     scene.proxy().signal(Signal::TERM).unwrap();
     assert!(scene.proxy().wait(PATIENCE).unwrap().success());
+    scene.verify();
     let ledger = scene.ledger();
     ledger.assert_whole();
     assert!(ledger.is_settled(), "an exchange has no completion");
