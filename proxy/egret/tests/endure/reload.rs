@@ -21,7 +21,7 @@ use rustix::process::Signal;
 
 use crate::{
     Claim,
-    ledger::numbered,
+    ledger::{Ledger, numbered},
     load::{pace, request, seen, tunnel_to},
     scene::{PATIENCE, Scene, Stage, page, wait_until, write},
     standing::Standing,
@@ -50,13 +50,13 @@ fn hundred(stage: &Stage) {
     });
 
     let (mut in_force, mut spans) = (0, Vec::<Span>::new());
-    let mut since = Instant::now();
+    let (mut since, mut slowest) = (Instant::now(), (Duration::ZERO, Change::Renamed));
     for turn in 0..TURNS {
         let doomed = (in_force == 0).then(|| Standing::open(at, "doomed.x.example.org", 2, 0));
         let change = Change::of(turn);
         let next = if change.is_good() { 1 - in_force } else { in_force };
         spans.push(Span { since, until: Instant::now(), policy: revisions[in_force].clone() });
-        let before = Reported::by(&metrics);
+        let (before, changed) = (Reported::by(&metrics), Instant::now());
         change.make(&mut scene, &policies[next]);
         wait_until(&format!("{change:?} is reported"), || {
             let now = Reported::by(&metrics);
@@ -64,6 +64,7 @@ fn hundred(stage: &Stage) {
             now.revision == revisions[next] && (change.is_good() || refused)
         });
         (in_force, since) = (next, Instant::now());
+        slowest = slowest.max((changed.elapsed(), change));
         lasting.beat();
         if let Some(mut doomed) = doomed.filter(|_| in_force == 1) {
             doomed.assert_reset(CUT);
@@ -79,6 +80,7 @@ fn hundred(stage: &Stage) {
     let ledger = scene.ledger();
     ledger.assert_whole();
     ledger.assert_holds(&asked);
+    assert_told(&ledger, &revisions);
     let seen = seen(&stage.origin);
     ledger.assert_covers(&seen);
     let decided: BTreeMap<u64, &Record> =
@@ -104,9 +106,11 @@ fn hundred(stage: &Stage) {
             assert_eq!(record.text("policy"), span.policy, "not judged by what was in force");
         }
     }
-    let (within, all) =
-        (asked.iter().filter(|one| spans.iter().any(|span| span.holds(one))), asked.len());
-    println!("reload: {TURNS} changes, {all} requests, {} of them between two", within.count());
+    let within = asked.iter().filter(|one| spans.iter().any(|span| span.holds(one))).count();
+    let all = asked.len();
+    println!(
+        "reload: {TURNS} changes, slowest {slowest:.1?}; {all} requests, {within} between two"
+    );
 }
 
 /// What egret says of its policy.
@@ -128,6 +132,24 @@ impl Reported {
             refused: refused.parse().unwrap(),
         }
     }
+}
+
+/// Every change is on record: a good one with the revision that it put in force, a bad one with the
+/// one that stayed.
+fn assert_told(ledger: &Ledger, revisions: &[String; 2]) {
+    let told = ledger.events("policy").into_iter();
+    let told: Vec<_> = told.map(|one| (one.reason(), one.text("policy"))).collect();
+    let mut in_force = 0;
+    let mut expected = vec![("policy.loaded", revisions[0].as_str())];
+    for turn in 0..TURNS {
+        if Change::of(turn).is_good() {
+            in_force = 1 - in_force;
+            expected.push(("policy.replaced", &revisions[in_force]));
+        } else {
+            expected.push(("policy.refused", &revisions[in_force]));
+        }
+    }
+    assert_eq!(told, expected);
 }
 
 /// The verdict of a record is that of the policy it names.
@@ -152,7 +174,7 @@ impl Span {
 }
 
 /// What happens to the policy file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Change {
     /// Another good one is renamed over it.
     Renamed,
