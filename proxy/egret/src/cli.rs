@@ -11,6 +11,7 @@ pub(crate) use self::{
     audit::{Audit, AuditVerb, AuditVerify},
     env::{AsWorker, Env},
     exec::Exec,
+    import::{Import, ImportFrom},
     records::{RecordSource, Tail, VerdictName, Why},
     worker::{Worker, WorkerToken, WorkerVerb},
 };
@@ -18,6 +19,7 @@ pub(crate) use self::{
 mod audit;
 mod env;
 mod exec;
+mod import;
 mod records;
 mod worker;
 
@@ -44,6 +46,7 @@ pub(crate) enum Verb {
     Worker(Worker),
     Why(Why),
     Tail(Tail),
+    Import(Import),
     Schema(Schema),
     Completions(Completions),
     #[command(name = "man")]

@@ -15,6 +15,7 @@ use crate::{
     env::shell::ShellError,
     exec::ExecError,
     files::{self, FileError},
+    import::ImportError,
     proxy_url::ProxyUrlError,
     records::RecordsError,
     running::RunningError,
@@ -130,6 +131,8 @@ pub(crate) enum Failure {
     Shell(#[from] ShellError),
     #[error(transparent)]
     Exec(#[from] ExecError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
     #[error("ask the system for random bytes")]
     Random(#[source] io::Error),
     #[error("start the proxy")]
@@ -203,6 +206,10 @@ impl Failure {
                 | ProxyUrlError::NoListener { .. } => Exit::Configuration,
             },
             Self::Exec(error) => error.exit(),
+            Self::Import(error) => match error {
+                ImportError::Long { .. } | ImportError::Refused { .. } => Exit::Configuration,
+                ImportError::Invalid { .. } => Exit::Failure,
+            },
             Self::Shell(error) => match error {
                 ShellError::Unset => Exit::Usage,
                 ShellError::Control { .. } | ShellError::Quote { .. } => Exit::Failure,
@@ -265,6 +272,7 @@ impl Failure {
             Self::ProxyUrl(error) => Some(error.fix()),
             Self::Shell(error) => Some(error.fix()),
             Self::Exec(error) => error.fix(),
+            Self::Import(error) => error.fix(),
             Self::Exists { .. } => Some("name another directory: `egret init DIR`".to_owned()),
             Self::Resolver(_) => Some("name them: `[dns] servers = [\"127.0.0.1:53\"]`".to_owned()),
             Self::Listen(ListenError::Address { address, source }) => {

@@ -38,6 +38,7 @@ mod completions;
 mod env;
 mod exec;
 mod explain;
+mod import;
 mod init;
 mod man;
 mod schema;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         Verb::Env(args) => env::run(&args, &environment),
         Verb::Exec(args) => exec::run(&args, &environment),
         Verb::Worker(args) => worker::run(&args),
+        Verb::Import(args) => import::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
         Verb::Why(args) => why::run(&args, &environment),

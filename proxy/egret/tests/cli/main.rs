@@ -11,6 +11,7 @@ mod drain;
 mod env;
 mod exec;
 mod explain;
+mod import;
 mod init;
 mod listen;
 mod log;
@@ -53,6 +54,7 @@ fn help_names_the_verbs_that_work_and_no_other() {
             "worker",
             "why",
             "tail",
+            "import",
             "schema",
             "completions",
             "man",

@@ -1,0 +1,117 @@
+//! `egret import`: rules of other proxies, as a policy.
+//!
+//! What is written allows nothing that the other proxy did not: what has no equivalent, or is not
+//! understood, is said in a comment with its line and allows nothing. Where that cannot be kept,
+//! because a refusal might be lost, the file is refused. Each rule is loaded before it is written,
+//! and so is the whole.
+
+use std::{fmt, fs::File, io::Read, path::Path};
+
+use egret_policy::{Loaded, Policy};
+
+use crate::{
+    cli,
+    diagnostic::print_warning,
+    failure::{Exit, Failure, count},
+    files::FileError,
+    output, starter,
+};
+
+use self::page::Page;
+
+mod page;
+mod smokescreen;
+mod squid;
+mod yaml;
+
+/// Why a file is not taken over at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImportError {
+    #[error("`{file}` is longer than {LONGEST} bytes")]
+    Long { file: String },
+    #[error("{file}:{line}: {problem}")]
+    Refused { file: String, line: usize, problem: String },
+    /// The problems themselves have been printed.
+    #[error("what was made of `{file}` is not a valid policy: {}", count(*problems, "problem"))]
+    Invalid { file: String, problems: usize },
+}
+
+impl ImportError {
+    pub(crate) fn fix(&self) -> Option<String> {
+        match self {
+            Self::Long { .. } => Some("take over its parts one by one".to_owned()),
+            Self::Refused { .. } => Some(
+                "change that line, or take it out if the policy does not need what it says"
+                    .to_owned(),
+            ),
+            Self::Invalid { .. } => Some("this is a fault of egret's: please report it".to_owned()),
+        }
+    }
+}
+
+/// Why a text cannot be taken over, and the line where.
+struct Refused {
+    line: usize,
+    problem: String,
+}
+
+impl Refused {
+    fn new(line: usize, problem: impl fmt::Display) -> Self {
+        Self { line, problem: problem.to_string() }
+    }
+}
+
+pub(crate) fn run(args: &cli::Import) -> Result<Exit, Failure> {
+    let text = read(&args.file)?;
+    let file = args.file.display().to_string();
+    let mut page = Page::new(&file);
+    let translated = match args.from {
+        cli::ImportFrom::Smokescreen => smokescreen::translate(&text, &mut page),
+        cli::ImportFrom::Squid => squid::translate(&text, &mut page),
+    };
+    if let Err(Refused { line, problem }) = translated {
+        return Err(ImportError::Refused { file, line, problem }.into());
+    }
+    let (rules, left_out) = (page.rules(), page.left_out());
+    let policy = page.written();
+    let Loaded { problems, .. } = Policy::load(&policy);
+    if !problems.is_empty() {
+        return Err(ImportError::Invalid { file, problems: problems.len() }.into());
+    }
+    match &args.output {
+        None => output::bytes(policy.as_bytes())?,
+        Some(path) => starter::write_new(path, &policy).map_err(|source| match source.kind() {
+            std::io::ErrorKind::AlreadyExists => Failure::Exists { existing: vec![path.clone()] },
+            _ => Failure::Write { path: path.clone(), source },
+        })?,
+    }
+    if left_out > 0 {
+        print_warning(
+            &format!(
+                "{} written; {} of `{file}` not taken over",
+                count(rules, "rule"),
+                count(left_out, "thing")
+            ),
+            Some("each stands in a comment that begins with `not taken over`"),
+        );
+    }
+    Ok(Exit::Done)
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let cannot =
+        |source: std::io::Error| FileError::Read { path: path.to_owned(), source: source.into() };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(cannot)?;
+    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(ImportError::Long { file: path.display().to_string() }.into());
+    }
+    String::from_utf8(bytes).map_err(|_| FileError::Encoding { path: path.to_owned() }.into())
+}
+
+/// More than any such file has.
+const LONGEST: u64 = 8 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! What is allowed under the policy that was made, next to what is not.
+
+use egret_policy::{Labels, Question, Timestamp, Worker, WorkerId};
+
+use super::*;
+
+mod model;
+
+type Translate = fn(&str, &mut Page) -> Result<(), Refused>;
+
+/// Who asks: an id and labels.
+type Who<'a> = (&'a str, &'a [(&'a str, &'a str)]);
+
+const NOBODY: Who<'_> = ("nobody", &[]);
+
+/// Returns the text that is made; it loads.
+#[track_caller]
+fn made(translate: Translate, text: &str) -> String {
+    let mut page = Page::new("test");
+    if let Err(Refused { line, problem }) = translate(text, &mut page) {
+        panic!("line {line}: {problem}\n{text}");
+    }
+    let text = page.written();
+    let Loaded { problems, .. } = Policy::load(&text);
+    assert!(problems.is_empty(), "{problems:?}\n{text}");
+    text
+}
+
+#[track_caller]
+fn refused(translate: Translate, text: &str) -> (usize, String) {
+    let Err(Refused { line, problem }) = translate(text, &mut Page::new("test")) else {
+        panic!("taken: {text}");
+    };
+    (line, problem)
+}
+
+fn is_allowed(policy: &Policy, (id, labels): Who<'_>, method: &str, url: &str) -> bool {
+    let id = WorkerId::parse(id).unwrap();
+    let worker = Worker { id, labels: Labels::from_iter(labels.iter().copied()) };
+    let question = Question { worker: &worker, method, url, addresses: &[] };
+    policy.explain(&question, Timestamp::UNIX_EPOCH).verdict == "allow"
+}
+
+#[track_caller]
+fn check(policy: &str, who: Who<'_>, allowed: &[&str], denied: &[&str]) {
+    let loaded = Policy::load(policy).policy.unwrap();
+    for (urls, expected) in [(allowed, true), (denied, false)] {
+        for url in urls {
+            let (method, url) = url.split_once(' ').unwrap_or(("GET", url));
+            assert_eq!(is_allowed(&loaded, who, method, url), expected, "{method} {url}\n{policy}");
+        }
+    }
+}
+
+const ACL: &str = "\
+---
+version: v1
+services:
+  - name: crawler
+    project: search
+    action: enforce
+    allowed_domains: &shared
+      - api.example.com
+      - '*.example.net'
+      - no host
+  - name: old
+    project: search
+    action: report
+    allowed_domains: *shared
+    surprise: 1
+  - name: free
+    project: search
+    action: open
+default:
+  project: security
+  action: enforce
+  allowed_domains: [default.example.com]
+global_allow_list:
+  - everywhere.example.com
+global_deny_list:
+  - '*.bad.example.net'
+";
+
+#[test]
+fn a_service_of_smokescreen_reaches_its_domains_and_no_other() {
+    let policy = made(smokescreen::translate, ACL);
+    let everywhere = ["http://everywhere.example.com/", "https://everywhere.example.com/"];
+    let shared = ["https://api.example.com/", "https://a.b.example.net/", everywhere[0]];
+    let never = [
+        "https://example.net/",
+        "https://apiXexample.com/",
+        "https://x.bad.example.net/",
+        "https://default.example.com/",
+        "https://api.example.com:8443/",
+    ];
+    check(&policy, ("c", &[("service", "crawler")]), &shared, &never);
+    check(&policy, ("c", &[("service", "old")]), &shared, &never);
+    let free = ["https://default.example.com/", "https://example.org/", everywhere[1]];
+    check(&policy, ("f", &[("service", "free")]), &free, &never[2..3]);
+    let default = [everywhere[0], "https://default.example.com/"];
+    check(&policy, ("d", &[("service", "default")]), &default, &shared[..2]);
+    // Who has no label is no service: it was not known to Smokescreen either.
+    check(&policy, NOBODY, &[], &[&default[..], &shared[..]].concat());
+    for said in ["`no host` is not a host", "in `report`", "`surprise` of `old`", "line 10"] {
+        assert!(policy.contains(said), "{said}\n{policy}");
+    }
+}
+
+#[test]
+fn a_default_of_smokescreen_that_is_open_is_left_out() {
+    let open = "version: v1\ndefault: {name: d, project: p, action: open}\n";
+    let policy = made(smokescreen::translate, open);
+    check(&policy, ("d", &[("service", "d")]), &[], &["https://example.com/"]);
+    assert!(policy.contains("not taken over, line 2: the default is `open`"), "{policy}");
+}
+
+#[test]
+fn what_smokescreen_would_deny_is_not_lost_with_a_line_that_is_not_understood() {
+    let check = |text: &str, expected_line, expected: &str| {
+        let (line, problem) = refused(smokescreen::translate, text);
+        assert!(line == expected_line && problem.contains(expected), "{line}: {problem}");
+    };
+    check("version: v1\nglobal_deny_list:\n  - good.example\n  - 'b*d'\n", 4, "`b*d`");
+    check("version: v1\nglobal_deny_list: bad.example\n", 2, "no list");
+    check("version: v2\n", 1, "only version v1");
+    check("services: []\n", 1, "no `version: v1`");
+    check("version: v1\nservices:\n  - project: p\n", 3, "no `name`");
+    check("version: v1\nversion: v1\n", 2, "`version` is there twice");
+    check("", 1, "nothing in the file");
+    check("- a\n", 1, "no table");
+}
+
+#[test]
+fn a_short_text_does_not_become_a_large_one() {
+    let mut text = "version: v1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let before = format!("*a{}, ", level - 1).repeat(10);
+        text += &format!("a{level}: &a{level} [{}]\n", before.trim_end_matches(", "));
+    }
+    let (_, problem) = refused(smokescreen::translate, &text);
+    assert!(problem.contains("aliases"), "{problem}");
+    let (_, problem) = refused(smokescreen::translate, &"[".repeat(20));
+    assert!(problem.contains("deeper"), "{problem}");
+    refused(smokescreen::translate, &"[".repeat(100_000));
+    let (_, problem) = refused(smokescreen::translate, "version: v1\na: &a [*a]\n");
+    assert!(!problem.is_empty());
+}
+
+/// The file that comes with squid, with two lines of the operator's.
+const SQUID: &str = "\
+acl localnet src 10.0.0.0/8             # RFC 1918
+acl localnet src fc00::/7
+acl SSL_ports port 443
+acl Safe_ports port 80 21 443 1025-65535
+acl allowed dstdomain .example.com \\
+    api.example.net
+acl banned dstdomain .bad.example.com
+http_access deny !Safe_ports
+http_access deny CONNECT !SSL_ports
+http_access allow localhost manager
+http_access deny manager
+http_access deny to_localhost
+http_access deny banned
+http_access allow localnet allowed
+http_access deny all
+http_access allow all
+http_port 3128
+";
+
+#[test]
+fn the_usual_squid_conf_keeps_its_sense() {
+    let policy = made(squid::translate, SQUID);
+    let allowed = ["http://example.com/", "https://a.example.com/", "https://api.example.net/"];
+    let never = [
+        "https://x.api.example.net/",
+        "https://bad.example.com/",
+        "http://x.bad.example.com/",
+        "https://example.com:8443/",
+        "http://example.com:8080/",
+        "https://example.org/",
+    ];
+    check(&policy, ("w", &[("localnet", "yes")]), &allowed, &never);
+    check(&policy, NOBODY, &[], &allowed);
+    for said in [
+        "Label `localnet = \"yes\"`: for workers with `source = [\"10.0.0.0/8\", \"fc00::/7\"]`",
+        "http_port (17)",
+        "never reached, line 15",
+        "egret has no cache manager",
+    ] {
+        assert!(policy.contains(said), "{said}\n{policy}");
+    }
+}
+
+#[test]
+fn what_squid_asks_for_besides_the_host_is_asked_for_here() {
+    let lists = "acl a dstdomain a.example\nacl u proxy_auth alice bob\nacl r proxy_auth REQUIRED\n\
+                 acl get method GET TRACE\nacl p port 8080\nacl day time 9:00-17:00\n\
+                 acl re url_regex ^http://a\nacl net dst 93.184.216.0/24\nacl f dstdomain \"/x\"\n";
+    let with = |rule: &str| made(squid::translate, &format!("{lists}http_access allow {rule}\n"));
+    let (http, https) = ("http://a.example/", "https://a.example/");
+    check(&with("a"), NOBODY, &[http, https], &["http://b.example/", "http://a.example:8080/"]);
+    check(&with("a u"), ("alice", &[]), &[http, https], &[]);
+    check(&with("a u"), ("carol", &[]), &[], &[http, https]);
+    check(&with("a r"), ("carol", &[("r", "yes")]), &[http, https], &[]);
+    check(&with("a r"), ("carol", &[]), &[], &[http, https]);
+    check(&with("a get"), NOBODY, &[http], &["POST http://a.example/", https]);
+    check(&with("a CONNECT"), NOBODY, &[https], &[http]);
+    check(&with("a p"), NOBODY, &["http://a.example:8080/", "https://a.example:8080/"], &[https]);
+    for rule in ["a day", "a re", "a net", "a f", "a !u", "a unknown", "all", "f", "!a"] {
+        let policy = with(rule);
+        check(&policy, ("alice", &[("r", "yes")]), &[], &[http, https]);
+        assert!(policy.contains("not taken over, line 10"), "{rule}\n{policy}");
+    }
+}
+
+#[test]
+fn a_deny_of_squid_that_no_rule_says_takes_the_allows_after_it_along() {
+    let lists = "acl a dstdomain a.example\nacl b dstdomain b.example\nacl day time 9:00-17:00\n";
+    let policy = made(
+        squid::translate,
+        &format!("{lists}http_access allow a\nhttp_access deny day\nhttp_access allow b\n"),
+    );
+    check(&policy, NOBODY, &["https://a.example/"], &["https://b.example/"]);
+    assert!(policy.contains("line 5 may deny some of it\n# [[rule]]"), "{policy}");
+    for line in ["http_reply_access deny all", "url_rewrite_program /x"] {
+        let policy = made(squid::translate, &format!("{lists}{line}\nhttp_access allow a\n"));
+        check(&policy, NOBODY, &[], &["https://a.example/"]);
+    }
+}
+
+#[test]
+fn an_address_that_squid_denies_is_denied_to_every_name() {
+    let policy = made(
+        squid::translate,
+        "acl d dst 93.184.216.34/255.255.255.0 2001:db8::/32\nacl a dstdomain a.example\n\
+         http_access deny d\nhttp_access allow a\n",
+    );
+    assert!(policy.contains("deny = [\"93.184.216.0/24\", \"2001:db8::/32\"]"), "{policy}");
+}
+
+#[test]
+fn what_may_hide_a_deny_refuses_the_file() {
+    for (text, line, expected) in [
+        ("\ninclude /etc/squid/conf.d/*.conf\n", 2, "write its lines"),
+        ("if ${process_number} = 1\n", 1, "only sometimes"),
+        ("http_access\n", 1, "`allow` or `deny`"),
+        ("acl a\n", 1, "a name and a type"),
+    ] {
+        let (found, problem) = refused(squid::translate, text);
+        assert!(found == line && problem.contains(expected), "{found}: {problem}");
+    }
+}
+
+#[test]
+fn nothing_of_the_file_gets_out_of_its_comment() {
+    let policy = made(
+        squid::translate,
+        "acl a\u{7}b dstdomain x\u{1b}[2J.example\nhttp_access allow a\u{7}b\r\n\
+         x\u{85}[[rule]] y\nhttp_access deny all\n",
+    );
+    assert!(!policy.contains(['\u{7}', '\u{1b}', '\u{85}', '\r']), "{policy:?}");
+    let acl = "version: v1\n\"a\\n[[rule]]\\nid = 1\": 1\n";
+    assert!(!made(smokescreen::translate, acl).contains("\n[[rule]]"));
+}
