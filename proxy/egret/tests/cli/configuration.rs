@@ -53,7 +53,7 @@ fn problems_have_file_line_column_caret_and_fix() {
 #[test]
 fn parts_that_are_not_built_are_unknown_keys() {
     let place = Place::new();
-    for section in ["[metrics]\naddress = \"127.0.0.1:9181\"", "[control]", "[vault.local]"] {
+    for section in ["[tls]\nintercept_ca = {}", "[control]", "[vault.local]"] {
         place.write("egret.toml", &format!("{CONFIG}\n{section}\n"));
         place.run(&["check"]).ends_with(78).says("unknown key");
     }
