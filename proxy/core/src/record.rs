@@ -45,6 +45,7 @@ mod chain;
 mod end;
 mod event;
 mod head;
+mod hex;
 mod ledger;
 mod line;
 mod segments;

@@ -10,36 +10,31 @@ use std::fmt;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
 
-/// A SHA-256, in lower-case hex as it stands in the lines.
+use super::hex;
+
+/// A SHA-256, printed in hex as it stands in the lines.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct LineHash([u8; Self::HEX]);
+pub struct LineHash([u8; 32]);
 
 impl LineHash {
-    const HEX: usize = 64;
     /// What the first line of a chain carries as `prev`.
-    pub(super) const ZERO: Self = Self([b'0'; Self::HEX]);
+    pub(super) const ZERO: Self = Self([0; 32]);
+    const DIGITS: usize = 64;
 
     pub(super) fn of(bytes: &[u8]) -> Self {
-        let mut hex = [0; Self::HEX];
-        write_hex(digest(&SHA256, bytes).as_ref(), &mut hex);
-        Self(hex)
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+        Self(hash)
     }
 
-    /// Reads the one way in which a hash is written.
-    pub(super) fn read(hex: &[u8]) -> Option<Self> {
-        let hex: [u8; Self::HEX] = hex.try_into().ok()?;
-        hex.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).then_some(Self(hex))
-    }
-
-    /// Returns the hex digits.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("both constructors leave hex digits alone")
+    fn read(digits: &[u8]) -> Option<Self> {
+        hex::read(digits).map(Self)
     }
 }
 
 impl fmt::Display for LineHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(&hex::text(&self.0))
     }
 }
 
@@ -51,7 +46,7 @@ impl fmt::Debug for LineHash {
 
 /// Where a chain has got to: what the next line continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     /// The number of the next line.
     pub(super) seq: u64,
     /// The hash of the line before it.
@@ -60,10 +55,10 @@ pub(super) struct Chain {
 
 impl Chain {
     /// The chain that has no line yet.
-    pub(super) const EMPTY: Self = Self { seq: 0, prev: LineHash::ZERO };
+    pub(crate) const EMPTY: Self = Self { seq: 0, prev: LineHash::ZERO };
 
     /// Appends a record to `bytes` as the next line.
-    pub(super) fn seal(&mut self, record: &impl Serialize, bytes: &mut Vec<u8>) {
+    pub(crate) fn seal(&mut self, record: &impl Serialize, bytes: &mut Vec<u8>) {
         let start = bytes.len();
         bytes.extend(br#"{"seq":"#);
         write_json(&self.seq, bytes);
@@ -73,11 +68,11 @@ impl Chain {
         bytes[open] = b',';
         bytes.pop();
         bytes.extend(PREV);
-        bytes.extend(self.prev.0);
+        hex::write(&self.prev.0, bytes);
         bytes.push(b'"');
         let hash = LineHash::of(&bytes[start..]);
         bytes.extend(HASH);
-        bytes.extend(hash.0);
+        hex::write(&hash.0, bytes);
         bytes.extend(END);
         bytes.push(b'\n');
         *self = Self { seq: self.seq + 1, prev: hash };
@@ -100,20 +95,12 @@ pub(super) struct Seals<'l> {
 /// Takes a line apart from its end; nothing where that is not as [`Chain::seal`] writes it.
 pub(super) fn seals(line: &[u8]) -> Option<Seals<'_>> {
     let line = line.strip_suffix(END)?;
-    let (line, hash) = line.split_at_checked(line.len().checked_sub(LineHash::HEX)?)?;
+    let (line, hash) = line.split_at_checked(line.len().checked_sub(LineHash::DIGITS)?)?;
     let sealed = line.strip_suffix(HASH)?;
     let line = sealed.strip_suffix(b"\"")?;
-    let (line, prev) = line.split_at_checked(line.len().checked_sub(LineHash::HEX)?)?;
+    let (line, prev) = line.split_at_checked(line.len().checked_sub(LineHash::DIGITS)?)?;
     line.strip_suffix(PREV)?;
     Some(Seals { sealed, prev: LineHash::read(prev)?, hash: LineHash::read(hash)? })
-}
-
-pub(super) fn write_hex(bytes: &[u8], hex: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (byte, pair) in bytes.iter().zip(hex.chunks_exact_mut(2)) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
 }
 
 const PREV: &[u8] = br#","prev":""#;

@@ -9,7 +9,7 @@ use std::fmt;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
-use super::chain::{LineHash, write_hex};
+use super::{chain::LineHash, hex};
 
 /// The key that signs heads. Nothing prints it.
 pub struct HeadKey {
@@ -57,7 +57,7 @@ impl HeadKey {
 
     /// Signs that line `seq` has this hash; the signature in hex.
     pub(super) fn sign(&self, seq: u64, hash: &LineHash, time: &str) -> String {
-        hex(self.pair.sign(statement(seq, hash, time).as_bytes()).as_ref())
+        hex::text(self.pair.sign(statement(seq, hash, time).as_bytes()).as_ref())
     }
 }
 
@@ -74,8 +74,8 @@ pub struct PublicKey([u8; Self::BYTES]);
 impl PublicKey {
     const BYTES: usize = 32;
 
-    pub(super) fn read(hex: &str) -> Option<Self> {
-        unhex(hex).map(Self)
+    pub(super) fn read(digits: &str) -> Option<Self> {
+        hex::read(digits.as_bytes()).map(Self)
     }
 
     /// Whether the holder of the key has signed that line `seq` has this hash.
@@ -86,7 +86,7 @@ impl PublicKey {
         time: &str,
         signature: &str,
     ) -> bool {
-        let Some(signature) = unhex::<64>(signature) else { return false };
+        let Some(signature) = hex::read::<64>(signature.as_bytes()) else { return false };
         let statement = statement(seq, hash, time);
         UnparsedPublicKey::new(&ED25519, self.0).verify(statement.as_bytes(), &signature).is_ok()
     }
@@ -94,7 +94,7 @@ impl PublicKey {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&hex::text(&self.0))
     }
 }
 
@@ -107,28 +107,4 @@ impl fmt::Debug for PublicKey {
 /// What is signed. The first line keeps a signature from meaning anything elsewhere.
 fn statement(seq: u64, hash: &LineHash, time: &str) -> String {
     format!("egret audit head 1\n{seq}\n{hash}\n{time}\n")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut hex = vec![0; bytes.len() * 2];
-    write_hex(bytes, &mut hex);
-    String::from_utf8(hex).expect("hex digits are ASCII")
-}
-
-/// Reads the one way in which bytes are written.
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let text = text.as_bytes();
-    if text.len() != N * 2 {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
 }

@@ -250,7 +250,7 @@ impl Verifier {
         let Said { event, begins_at, begins_after, .. } = &strict.said;
         self.begin_explained |= event == "audit.removed"
             && *begins_at == Some(begin.seq)
-            && begins_after.as_deref() == Some(begin.prev.as_str());
+            && begins_after.as_deref() == Some(&*begin.prev.to_string());
         Ok(())
     }
 

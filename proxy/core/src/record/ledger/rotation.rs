@@ -78,7 +78,7 @@ impl Ledger {
                 event: Event::Removed,
                 segment: &segment_name(old),
                 begins_at: begin.seq,
-                begins_after: begin.prev.as_str(),
+                begins_after: &begin.prev.to_string(),
             })
             .map_err(io::Error::other)?;
             self.sync().map_err(io::Error::other)?;

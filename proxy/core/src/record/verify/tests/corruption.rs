@@ -34,8 +34,10 @@ impl Random {
 
 type Segments = Vec<Vec<u8>>;
 
-/// What is done to a record: the name, and the deed.
-const DEEDS: [(&str, fn(&mut Random, &mut Segments)); 18] = [
+/// What is done to a record, by its name.
+type Deed = (&'static str, fn(&mut Random, &mut Segments));
+
+const DEEDS: [Deed; 18] = [
     ("flip a bit", |random, all| {
         let (segment, at) = place(random, all);
         all[segment][at] ^= 1 << random.below(8);
