@@ -75,6 +75,15 @@ pub enum Fault {
         /// The number of that line.
         seq: u64,
     },
+    /// The head that was kept is older than what is.
+    #[error(
+        "line {seq}, the signed head that was kept, was removed by age since: it shows nothing of \
+         the lines that are left; keep a newer one"
+    )]
+    HeadRemoved {
+        /// The number of that line.
+        seq: u64,
+    },
     /// The chain has another line in the place of the head that was kept.
     #[error("this line is not the signed head that was kept: the chain was written anew")]
     HeadDiffers,
@@ -94,6 +103,7 @@ impl Fault {
             Self::Beginning { .. } => "beginning",
             Self::Empty => "empty",
             Self::HeadMissing { .. } => "head_missing",
+            Self::HeadRemoved { .. } => "head_removed",
             Self::HeadDiffers => "head_differs",
         }
     }
@@ -264,7 +274,14 @@ impl Verifier {
             }
             (None | Some(_), Extent::Whole | Extent::Part) => {}
         }
-        faults.extend(self.sought.iter().map(|head| Fault::HeadMissing { seq: head.seq }));
+        let begins_after = |seq| self.begin.is_some_and(|begin| begin.seq > seq);
+        faults.extend(self.sought.iter().map(|KeptHead { seq, .. }| {
+            if self.begin_explained && begins_after(*seq) {
+                Fault::HeadRemoved { seq: *seq }
+            } else {
+                Fault::HeadMissing { seq: *seq }
+            }
+        }));
         let verified = Verified {
             lines: self.lines,
             heads: self.heads,

@@ -272,6 +272,8 @@ async fn old_segments_are_removed_and_the_chain_says_where_it_begins() {
     write_some(&recorder, 100).await;
     flush.wait();
     let numbers = segments(place.path()).unwrap();
+    let first = fs::read_to_string(place.first()).unwrap();
+    let old_head = KeptHead::read(first.lines().last().unwrap().as_bytes()).unwrap();
     // The third is young, so the fourth stays, too.
     for number in &numbers {
         let file = File::options().append(true).open(place.path().join(segment_name(*number)));
@@ -290,6 +292,15 @@ async fn old_segments_are_removed_and_the_chain_says_where_it_begins() {
     let names: Vec<_> = removed.iter().map(|line| line["segment"].as_str().unwrap()).collect();
     assert_eq!(names, ["00000001.jsonl", "00000002.jsonl"]);
     assert_eq!(removed[1]["begins_at"].as_u64(), verified.first);
+
+    // A head that went with them is told from one that was cut off.
+    let mut verifier = Verifier::expecting(vec![old_head]);
+    for number in segments(place.path()).unwrap() {
+        let bytes = fs::read(place.path().join(segment_name(number))).unwrap();
+        verifier.file(&bytes[..], |_, fault| panic!("{fault}")).unwrap();
+    }
+    let (_, faults) = verifier.finish(Extent::Whole);
+    assert!(matches!(faults[..], [Fault::HeadRemoved { .. }]), "{faults:?}");
 
     // One more that nothing explains is missing.
     fs::remove_file(place.path().join(segment_name(3))).unwrap();
