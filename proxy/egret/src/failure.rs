@@ -11,6 +11,7 @@ use egret_proxy::{ListenAddress, ListenError, OpenError};
 use crate::{
     audit::{KeyError, VerifyError},
     budgets::BudgetError,
+    clock::ClockDoubt,
     diagnostic,
     env::shell::ShellError,
     exec::ExecError,
@@ -85,6 +86,8 @@ pub(crate) enum Failure {
     State(#[from] StateError),
     #[error(transparent)]
     Budgets(#[from] BudgetError),
+    #[error(transparent)]
+    Clock(#[from] ClockDoubt),
     #[error("find a place for {what}: neither {variable} nor HOME is set to an absolute path")]
     NoHome { what: &'static str, variable: &'static str },
     #[error("{} already there; nothing was written", list(existing))]
@@ -214,9 +217,11 @@ impl Failure {
                 ShellError::Unset => Exit::Usage,
                 ShellError::Control { .. } | ShellError::Quote { .. } => Exit::Failure,
             },
-            Self::Exists { .. } | Self::Start(_) | Self::Output(_) | Self::Random(_) => {
-                Exit::Failure
-            }
+            Self::Exists { .. }
+            | Self::Clock(_)
+            | Self::Start(_)
+            | Self::Output(_)
+            | Self::Random(_) => Exit::Failure,
             Self::Verify(error) => match error {
                 VerifyError::Read { source, .. } => Exit::of_io(source, Exit::Failure),
                 VerifyError::Directory { .. } => Exit::Usage,
@@ -267,6 +272,7 @@ impl Failure {
             Self::File(error) => error.fix(),
             Self::State(error) => error.fix(),
             Self::Budgets(error) => error.fix(),
+            Self::Clock(doubt) => Some(doubt.fix()),
             Self::Running(error) => error.fix(),
             Self::Token(error) => error.fix(),
             Self::ProxyUrl(error) => Some(error.fix()),

@@ -6,6 +6,7 @@
 
 mod asked;
 mod cli;
+mod clock;
 mod config;
 mod diagnostic;
 mod environment;

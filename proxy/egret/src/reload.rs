@@ -13,6 +13,7 @@ use egret_proxy::{Handle, PolicyChange, Recorder, StaticWorkers};
 use tokio::{signal::unix::Signal, task::spawn_blocking, time::sleep};
 
 use crate::{
+    clock,
     config::{self, Changed, Origin},
     diagnostic::{Severity, print_problems, print_warning},
     environment::Environment,
@@ -39,8 +40,9 @@ pub(crate) struct InForce {
     pub(crate) policy: Arc<ForServing>,
 }
 
-/// Who is told how a reload has ended.
+/// Where the records are, and who is told how a reload has ended.
 pub(crate) struct Told {
+    pub(crate) records: PathBuf,
     pub(crate) recorder: Recorder,
     pub(crate) reloads: Reloads,
     pub(crate) supervisor: Supervisor,
@@ -137,8 +139,11 @@ impl Reload {
         let (in_force, environment) = (self.in_force.clone(), self.environment.clone());
         let (started_with, judging) = (self.started_with.clone(), look.clone());
         self.judged = look;
+        let records = self.told.records.clone();
         let judged = on_a_thread(move || {
-            judge(&in_force, &started_with, judging, &environment, Timestamp::now())
+            let now = Timestamp::now();
+            clock::judge_at_reload(now, &records);
+            judge(&in_force, &started_with, judging, &environment, now)
         });
         match judged.await {
             Ok(Some(next)) => self.replace(next).await,

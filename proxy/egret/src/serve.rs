@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     audit,
     budgets::BudgetFile,
-    cli,
+    cli, clock,
     config::{self, Config, Origin},
     environment::Environment,
     failure::{Exit, Failure},
@@ -53,6 +53,7 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
     if config.origin == Origin::Embedded {
         first_start::write_starter(&config)?;
     }
+    clock::judge_at_start(Timestamp::now(), &config.audit.directory)?;
     let policy = policy::for_serving(&config.policy, Timestamp::now())?;
     let (store, used) = BudgetFile::open(&config.state)?;
     let budgets = Budgets { used, store: Arc::new(store) };
@@ -138,7 +139,7 @@ async fn serve(
     let supervisor = Supervisor::new(handle.clone(), ready.clone(), recorder.clone());
     supervisor.ready();
     beside.spawn(supervisor.clone().keep_informed());
-    let told = Told { recorder, reloads, supervisor: supervisor.clone() };
+    let told = Told { records: audit.directory, recorder, reloads, supervisor: supervisor.clone() };
     let in_force = InForce { config: origin, workers, policy: for_serving };
     let reload = Reload::from(in_force, environment.clone(), handle.clone(), told);
     beside.spawn(reload.run(hangup));
