@@ -61,7 +61,7 @@ impl Watch {
             Config::default(),
         );
         let watcher = watcher
-            .inspect_err(|error| tracing::warn!(%error, "files cannot be watched; they are read"))
+            .inspect_err(|error| tracing::warn!(%error, "files cannot be watched; they are read again and again"))
             .ok();
         Self { watcher, noticed, change }
     }
@@ -121,7 +121,11 @@ impl Noticed {
             self.moved = true;
             return true;
         };
-        event.paths.iter().fold(false, |changed, path| self.sees_at(event.kind, path) || changed)
+        let mut changed = false;
+        for path in &event.paths {
+            changed |= self.sees_at(event.kind, path);
+        }
+        changed
     }
 
     fn sees_at(&mut self, kind: EventKind, path: &Path) -> bool {

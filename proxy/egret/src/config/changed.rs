@@ -63,7 +63,13 @@ fn collect(key: String, at: Span, value: &Spanned<DeValue<'_>>, leaves: &mut Lea
                 collect(format!("{key}[{}]", at + 1), item.span(), item, leaves);
             }
         }
-        value => {
+        value @ (DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_)) => {
             leaves.insert(key, (written(value), at));
         }
     }

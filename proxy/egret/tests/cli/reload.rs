@@ -107,6 +107,27 @@ fn a_link_that_is_moved_on_is_followed() {
     assert!(allows(&serving, "d.test"));
 }
 
+/// In a user namespace of its own, where the kernel watches nothing for anybody.
+#[test]
+fn where_nothing_can_be_watched_files_are_compared() {
+    let place = Place::ready();
+    place.write("policy.toml", &knowing(&["a.test"]));
+    let unwatched = "echo 0 > /proc/sys/user/max_inotify_instances && exec";
+    let script =
+        |run: &str| format!("exec unshare --user --map-root-user sh -c '{unwatched} {run}' \"$0\"");
+    let able = place.shell(&script("true")).output().unwrap();
+    if !able.status.success() {
+        let said = format!("NOT TESTED: polling, for want of a user namespace: {able:?}");
+        assert!(std::env::var_os("EGRET_REQUIRE_NETNS").is_none(), "{said}");
+        return eprintln!("{said}");
+    }
+    let mut serving = Serving::start(&mut place.shell(&script("\"$0\" serve")));
+    serving.hears("files cannot be watched");
+    place.write("policy.toml", &knowing(&["b.test"]));
+    serving.hears("\"reloaded\"");
+    assert!(allows(&serving, "b.test") && !allows(&serving, "a.test"));
+}
+
 #[test]
 fn what_is_not_good_is_refused_as_at_the_start_and_the_old_stays() {
     let place = Place::ready();
@@ -197,7 +218,8 @@ fn keys_that_wait_for_the_next_start_are_named_with_their_line() {
     serving.hears("\"reloaded\"");
     assert!(allows(&serving, "a.test"));
     for key in ["listener[1].identity", "limits.drain_timeout"] {
-        serving.hears(&format!("`{key}` takes effect at the next start"));
+        let line = serving.hears(&format!("`{key}` takes effect at the next start"));
+        assert!(line.contains(" --> egret.toml:"), "{line}");
     }
     // A configuration that is not valid changes nothing, its policy included.
     place.write("egret.toml", &(changed.replace("other.toml", "policy.toml") + "[limit]\n"));
