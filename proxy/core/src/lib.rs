@@ -66,6 +66,7 @@ pub mod stages {
         dial::{Connected, DialError, dial},
         inject::{InjectError, Ready, inject},
         live::Cut,
+        metrics::count_request,
         relay::{Upload, UploadError},
     };
 }

@@ -4,7 +4,11 @@
 //! address is ever a label. Counting takes no lock and allocates nothing. What is counted here is
 //! for graphs and alarms; what happened to one exchange is in the records alone.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use prometheus_client::{
     collector::Collector,
@@ -21,6 +25,7 @@ use crate::{
     dial::DialError,
     record::ClosedBy,
     refusal::{Code, Refusal},
+    relay::Meter,
     resolve::ResolveError,
 };
 
@@ -96,6 +101,22 @@ impl Metrics {
         self.tunnels.of(carries).add(1);
         TunnelTimer { metrics: self.clone(), carries, began: Instant::now() }
     }
+}
+
+/// Counts all that is counted of one request over a kept connection, for `benches/metrics`.
+#[doc(hidden)]
+pub fn count_request(metrics: &Arc<Metrics>, took: Duration) {
+    let meter = Meter::new(metrics.clone());
+    metrics.exchanges.add(1);
+    metrics.decide.observe(took);
+    metrics.cached.add(1);
+    metrics.reused.add(1);
+    metrics.requests.of(Judged::Allow).of(Code::Allowed).add(1);
+    meter.metrics().bytes.of(Way::Up).add(1);
+    meter.metrics().bytes.of(Way::Down).add(1);
+    metrics.closed.of(ClosedBy::Upstream).add(1);
+    metrics.request.observe(took);
+    metrics.exchanges.add(-1);
 }
 
 /// One open connection of a worker.
