@@ -31,7 +31,7 @@ use super::{
     time,
     writer::{Message, RecordError},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, seldom::Seldom};
 
 mod rotation;
 
@@ -278,7 +278,10 @@ impl Ledger {
             }
             Err(error) => {
                 if let Err(error) = self.file.set_len(self.length) {
-                    tracing::error!(%error, "cut off a half-written batch of records");
+                    static TORN: Seldom = Seldom::new();
+                    if let Some(unsaid) = TORN.due() {
+                        tracing::error!(%error, unsaid, "cut off a half-written batch of records");
+                    }
                 }
                 self.stands(Some(&error));
                 Err(RecordError::Write(error.into()))
