@@ -253,7 +253,11 @@ fn yaml(text: &str) -> Value {
             Event::MappingEnd | Event::SequenceEnd => open.pop().unwrap().0,
             Event::Scalar(text, ..) => Value::String(text.into_owned()),
             Event::Alias(_) => panic!("an alias at {place:?}"),
-            _ => continue,
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd => continue,
         };
         let (into, key) = open.last_mut().unwrap();
         match (into, key.take()) {
