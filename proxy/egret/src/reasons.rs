@@ -192,3 +192,26 @@ pub(crate) fn meaning(code: &str) -> Meaning {
     };
     Meaning { because, cure, advice }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_that_a_record_can_hold_has_a_meaning() {
+        let codes = [
+            include_str!("../../core/src/refusal/code.rs"),
+            include_str!("../../../policy/src/reason.rs"),
+        ];
+        let quoted = codes.iter().flat_map(|text| text.split('"'));
+        let codes: Vec<_> = quoted.filter(|text| text.starts_with("egress.")).collect();
+        assert!(codes.len() > 30, "{codes:?}");
+        let unknown = meaning("egress.of_the_future");
+        for code in codes {
+            let Meaning { because, cure, advice } = meaning(code);
+            assert_ne!(because, unknown.because, "{code}");
+            let told = cure == Cure::Rule || !advice.is_empty() || code == "egress.allowed";
+            assert!(told, "{code} says nothing of what can be done");
+        }
+    }
+}

@@ -55,9 +55,11 @@ pub(crate) enum RecordsError {
 
 impl RecordsError {
     fn read(path: &Path, source: io::Error) -> Self {
-        match source.kind() {
-            io::ErrorKind::NotFound => Self::Absent { path: path.to_owned() },
-            _ => Self::Read { path: path.to_owned(), source },
+        let path = path.to_owned();
+        if source.kind() == io::ErrorKind::NotFound {
+            Self::Absent { path }
+        } else {
+            Self::Read { path, source }
         }
     }
 

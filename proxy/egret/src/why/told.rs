@@ -69,7 +69,11 @@ impl Told {
         remedies: Vec<Remedy>,
     ) -> Self {
         let Meaning { because, .. } = meaning(decision.reason.as_deref().unwrap_or_default());
-        let advice = advice(decision, now.as_ref(), &remedies);
+        let mut advice = advice(decision, now.as_ref(), &remedies);
+        // What was allowed may have failed later.
+        let later = completion.and_then(|end| end.reason.as_deref());
+        let later = later.filter(|later| Some(*later) != decision.reason.as_deref());
+        advice.extend(later.map(|later| meaning(later).advice.to_owned()));
         let now =
             now.map(|now| Now { verdict: now.verdict, reason: now.reason.code(), rule: now.rule });
         let nearest = nearest.iter().map(|near| Nearest {
