@@ -40,7 +40,7 @@ pub(crate) enum Protocol {
 }
 
 /// What a policy makes of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Outcome {
     pub(crate) verdict: Judged,
     pub(crate) reason: Reason,

@@ -12,7 +12,7 @@ pub(crate) use self::{
     env::{AsWorker, Env},
     exec::Exec,
     import::{Import, ImportFrom},
-    records::{RecordSource, Tail, VerdictName, Why},
+    records::{Diff, RecordSource, Suggest, Tail, VerdictName, Why},
     worker::{Worker, WorkerToken, WorkerVerb},
 };
 
@@ -46,6 +46,8 @@ pub(crate) enum Verb {
     Worker(Worker),
     Why(Why),
     Tail(Tail),
+    Diff(Diff),
+    Suggest(Suggest),
     Import(Import),
     Schema(Schema),
     Completions(Completions),

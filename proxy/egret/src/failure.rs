@@ -120,6 +120,8 @@ pub(crate) enum Failure {
     Records(#[from] RecordsError),
     #[error("no record has the id {id}")]
     UnknownId { id: String },
+    #[error("what was suggested cannot be put in force: {why}")]
+    Suggestion { why: String },
     #[error("`{}` is not the id of a record", egret_policy::source::shown(text))]
     NotAnId { text: String },
     #[error("find name servers to ask")]
@@ -157,7 +159,7 @@ impl Failure {
                 Exit::Configuration
             }
             Self::Authority { .. } | Self::NotAnId { .. } => Exit::Usage,
-            Self::UnknownId { .. } => Exit::Failure,
+            Self::UnknownId { .. } | Self::Suggestion { .. } => Exit::Failure,
             Self::Records(error) => match error {
                 RecordsError::Absent { .. } => Exit::Failure,
                 RecordsError::Read { source, .. } => Exit::of_io(source, Exit::Failure),
@@ -261,6 +263,10 @@ impl Failure {
             Self::UnknownId { .. } => Some(
                 "`egret tail` lists ids; name the records of another proxy with `--audit PATH`; \
                  what `[audit] keep` no longer keeps is gone"
+                    .to_owned(),
+            ),
+            Self::Suggestion { .. } => Some(
+                "leave out `--base`, or narrow what is read with `--worker` and `--since`"
                     .to_owned(),
             ),
             Self::NotAnId { .. } => Some(

@@ -18,6 +18,7 @@ mod log;
 mod metrics;
 mod output;
 mod policy;
+mod progress;
 mod proxy_url;
 mod ready;
 mod reasons;
@@ -28,6 +29,7 @@ mod running;
 mod starter;
 mod state;
 mod systemd;
+mod table;
 mod token;
 mod toml_text;
 mod watch;
@@ -36,6 +38,7 @@ mod audit;
 mod budgets;
 mod check;
 mod completions;
+mod diff;
 mod env;
 mod exec;
 mod explain;
@@ -44,6 +47,7 @@ mod init;
 mod man;
 mod schema;
 mod serve;
+mod suggest;
 mod tail;
 mod why;
 mod worker;
@@ -82,6 +86,8 @@ fn main() -> ExitCode {
         Verb::Man(args) => man::run(&args),
         Verb::Why(args) => why::run(&args, &environment),
         Verb::Tail(args) => tail::run(&args, &environment),
+        Verb::Diff(args) => diff::run(&args),
+        Verb::Suggest(args) => suggest::run(&args, &environment),
         Verb::Schema(args) => schema::run(&args),
     };
     match end {

@@ -15,6 +15,7 @@ use crate::{
     asked::{Asked, Protocol},
     files::SourceText,
     records::Judged,
+    toml_text::quoted,
 };
 
 mod edit;
@@ -283,15 +284,4 @@ fn path(asked: &Asked) -> Option<&str> {
 
 fn host(asked: &Asked) -> String {
     asked.authority.host().to_string()
-}
-
-pub(crate) fn quoted(text: &str) -> String {
-    let escaped: String = text
-        .chars()
-        .flat_map(|c| match c {
-            '"' | '\\' => vec!['\\', c],
-            c => vec![c],
-        })
-        .collect();
-    format!("\"{escaped}\"")
 }

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use egret_policy::WorkerId;
 
 use super::{ConfigFile, worker_id};
+use crate::records::Since;
 
 /// Say why something was denied, and what would allow it.
 ///
@@ -83,4 +84,46 @@ pub(crate) enum VerdictName {
     Allow,
     Deny,
     WouldDeny,
+}
+
+/// Compare two policies: what they mean, and what recorded requests would come to.
+///
+/// Texts that mean the same do not differ. With `--audit`, each distinct recorded request is judged
+/// by both, and those with another verdict are listed, the most frequent first; a tunnel is judged
+/// as `explain` judges it. The exit code is 3 if there is one.
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The policy to begin with.
+    pub(crate) old: PathBuf,
+    /// The policy to come to.
+    pub(crate) new: PathBuf,
+    /// Judge the requests of this record file, or directory of them, by both.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) audit: Option<PathBuf>,
+    /// Only requests since then: `24h` or `7d` ago, a day, or a time in RFC 3339.
+    #[arg(long, value_name = "TIME", requires = "audit", value_parser = Since::parse)]
+    pub(crate) since: Option<Since>,
+    /// Print one JSON document: {old, new, changes, flips, judged, unjudged, left_out}.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Write a policy that allows what was seen, and no more.
+///
+/// What was allowed, what was denied for want of a rule, and what report mode let through become
+/// rules with exact hosts, each with a test; comments say how often, when and for whom. What a
+/// policy must not open is left out and counted. It is printed, and nothing is changed.
+#[derive(Debug, Args)]
+pub(crate) struct Suggest {
+    /// Only what this worker did.
+    #[arg(long, value_name = "ID", value_parser = worker_id)]
+    pub(crate) worker: Option<WorkerId>,
+    /// Only requests since then: `24h` or `7d` ago, a day, or a time in RFC 3339.
+    #[arg(long, value_name = "TIME", value_parser = Since::parse)]
+    pub(crate) since: Option<Since>,
+    /// Print this policy, and after it rules for what it does not allow.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) base: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: RecordSource,
 }

@@ -7,6 +7,7 @@ mod budgets;
 mod check;
 mod completions;
 mod configuration;
+mod diff;
 mod drain;
 mod env;
 mod exec;
@@ -21,6 +22,7 @@ mod place;
 mod recorded;
 mod reload;
 mod serve;
+mod suggest;
 mod systemd;
 mod tail;
 mod why;
@@ -54,6 +56,8 @@ fn help_names_the_verbs_that_work_and_no_other() {
             "worker",
             "why",
             "tail",
+            "diff",
+            "suggest",
             "import",
             "schema",
             "completions",

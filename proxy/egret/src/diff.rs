@@ -1,0 +1,161 @@
+//! `egret diff`: in what two policies differ, and for which recorded requests that matters.
+//!
+//! Policies are compared by what they mean, defaults filled in, so that two texts of one meaning
+//! do not differ. Requests are judged by both as `explain` judges; each distinct one is judged
+//! once. Memory is bounded: beyond [`KNOWN`] requests the same one may be judged again, and beyond
+//! [`FLIPS`] different flips the rest are counted.
+
+use std::collections::{BTreeMap, HashMap};
+
+use egret_policy::{Outline, Policy, Timestamp};
+
+use self::{changes::Change, told::Told};
+use crate::{
+    asked::{Asked, Outcome},
+    cli,
+    failure::{Exit, Failure},
+    files, output, policy,
+    progress::Progress,
+    records::{Forward, Trail},
+};
+
+mod changes;
+mod told;
+
+/// Distinct requests whose judgement is remembered.
+const KNOWN: usize = 100_000;
+/// Distinct flips that are told apart.
+const FLIPS: usize = 100_000;
+
+/// A policy to compare.
+struct Side {
+    policy: Policy,
+    outline: Outline,
+}
+
+/// A request of which the verdict is another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Flip {
+    worker: String,
+    labels: BTreeMap<String, String>,
+    method: String,
+    target: String,
+    old: Outcome,
+    new: Outcome,
+}
+
+/// What became of the recorded requests.
+#[derive(Debug, Default)]
+struct Replay {
+    flips: HashMap<Flip, u64>,
+    judged: u64,
+    /// Decisions that no policy can judge again: malformed, or of nobody.
+    unjudged: u64,
+    /// Flips beyond those that are told apart.
+    left_out: u64,
+}
+
+pub(crate) fn run(args: &cli::Diff) -> Result<Exit, Failure> {
+    let (old, new) = (side(&args.old)?, side(&args.new)?);
+    let changes: Vec<Change> = changes::between(&old.outline, &new.outline);
+    let replay = match &args.audit {
+        Some(path) => Some(replay(args, &Trail::open(path)?, &old.policy, &new.policy)?),
+        None => None,
+    };
+    let flipped = replay.as_ref().is_some_and(|replay| !replay.flips.is_empty());
+    let told = Told::new(&old.policy, &new.policy, &changes, replay);
+    if args.json {
+        output::json(&told)?;
+    } else {
+        output::text(&told.drawn())?;
+    }
+    Ok(if flipped { Exit::Negative } else { Exit::Done })
+}
+
+fn side(path: &std::path::Path) -> Result<Side, Failure> {
+    let source = files::read(path)?;
+    let policy = policy::loaded(&source)?;
+    let outline = Policy::outline(&source.text).unwrap_or_default();
+    Ok(Side { policy, outline })
+}
+
+fn replay(args: &cli::Diff, trail: &Trail, old: &Policy, new: &Policy) -> Result<Replay, Failure> {
+    let now = Timestamp::now();
+    let since = args.since.map(|since| since.before(now));
+    let mut records = match since {
+        Some(since) => Forward::since(trail, since)?,
+        None => Forward::all(trail)?,
+    };
+    let mut progress = Progress::of(records.size());
+    let mut known: HashMap<Key, Option<Flip>> = HashMap::new();
+    let mut replay = Replay::default();
+    while let Some(record) = records.next_record()? {
+        progress.at(records.read());
+        let early = since.is_some_and(|since| record.at().is_some_and(|at| at < since));
+        if !record.is_decision() || early {
+            continue;
+        }
+        let Some(asked) = Asked::of(&record) else {
+            replay.unjudged += 1;
+            continue;
+        };
+        replay.judged += 1;
+        let key = Key::of(&asked);
+        let flip = match known.get(&key) {
+            Some(flip) => flip.clone(),
+            None => {
+                let flip = flip(&asked, record.target(), old, new, now);
+                if known.len() < KNOWN {
+                    known.insert(key, flip.clone());
+                }
+                flip
+            }
+        };
+        let Some(flip) = flip else { continue };
+        if replay.flips.len() < FLIPS || replay.flips.contains_key(&flip) {
+            *replay.flips.entry(flip).or_default() += 1;
+        } else {
+            replay.left_out += 1;
+        }
+    }
+    drop(progress);
+    records.skipped().tell(trail);
+    Ok(replay)
+}
+
+/// All that a judgement depends on.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    worker: String,
+    method: String,
+    url: String,
+    protocol: crate::asked::Protocol,
+    addresses: Vec<std::net::IpAddr>,
+}
+
+impl Key {
+    fn of(asked: &Asked) -> Self {
+        let Asked { worker, method, url, authority: _, protocol, addresses } = asked;
+        let labels: String = worker.labels.iter().map(|pair| format!(" {pair:?}")).collect();
+        let mut addresses = addresses.clone();
+        addresses.sort();
+        Self {
+            worker: format!("{}{labels}", worker.id),
+            method: method.clone(),
+            url: url.clone(),
+            protocol: *protocol,
+            addresses,
+        }
+    }
+}
+
+fn flip(asked: &Asked, target: String, old: &Policy, new: &Policy, now: Timestamp) -> Option<Flip> {
+    let (old, new) = (asked.judged(old, now), asked.judged(new, now));
+    if old.verdict == new.verdict {
+        return None;
+    }
+    let labels = asked.worker.labels.iter();
+    let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let (worker, method) = (asked.worker.id.to_string(), asked.method.clone());
+    Some(Flip { worker, labels, method, target, old, new })
+}

@@ -1,0 +1,324 @@
+//! `egret suggest`: the least policy that allows what was seen.
+//!
+//! What was allowed, denied for want of a rule, or let through by report mode becomes rules: exact
+//! hosts for exact workers, together only where scheme, ports and workers agree, so that no pair is
+//! allowed that was not seen. Methods and paths are named where requests were seen; a tunnel hides
+//! them. Forbidden addresses, literals and what a rule denies are left out, and counted. The same
+//! records give the same text, which is loaded and passes its own tests before it is printed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use egret_policy::{
+    AddressClass, Host, Loaded, Outline, Policy, Reason, Timestamp, classify, metadata_name,
+};
+
+use self::{rules::Rules, text::written};
+use crate::{
+    asked::{Asked, Protocol},
+    cli,
+    environment::Environment,
+    failure::{Exit, Failure},
+    files, output, policy,
+    progress::Progress,
+    records::{Forward, Judged, Record, Trail},
+    remedy::{plain, scheme},
+};
+
+mod paths;
+mod rules;
+mod text;
+
+/// Distinct workers with host, scheme and port that are told apart.
+const PLACES: usize = 100_000;
+/// Distinct paths of one place; beyond, paths say nothing.
+const PATHS: usize = 500;
+/// What is named of each kind of what is left out.
+const EXAMPLES: usize = 5;
+
+/// A policy that suggestions are added to.
+struct Base {
+    text: String,
+    policy: Policy,
+    outline: Outline,
+}
+
+/// Where a worker went.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    worker: String,
+    host: String,
+    port: u16,
+    scheme: &'static str,
+}
+
+/// How often, when, and what became of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Tally {
+    allowed: u64,
+    denied: u64,
+    reported: u64,
+    first: String,
+    last: String,
+}
+
+/// What was seen at one place.
+#[derive(Debug, Default)]
+struct Sight {
+    /// Tunnels, and requests whose paths are too many to be told apart.
+    plainly: Tally,
+    /// Requests by path and method.
+    requests: BTreeMap<String, BTreeMap<String, Tally>>,
+    /// Whether nothing was seen of it but the port.
+    guessed: bool,
+}
+
+/// All that was seen.
+#[derive(Debug, Default)]
+struct Seen {
+    places: BTreeMap<Place, Sight>,
+    /// Tunnels in which nothing was said, by worker, host and port.
+    unseen: BTreeMap<(String, String, u16), (Tally, &'static str)>,
+    /// What is not suggested: why, how often, and for example.
+    left_out: BTreeMap<String, (u64, BTreeSet<String>)>,
+    /// What the base allows already.
+    covered: u64,
+}
+
+pub(crate) fn run(args: &cli::Suggest, environment: &Environment) -> Result<Exit, Failure> {
+    let trail = Trail::named(&args.source, environment)?;
+    let base = args.base.as_deref().map(base).transpose()?;
+    let mut seen = read(args, &trail, base.as_ref())?;
+    seen.settle();
+    let taken = base.as_ref().map(|base| &base.outline);
+    let rules = Rules::of(&seen, |id| taken.is_some_and(|outline| outline.rule(id).is_some()));
+    let text = written(base.as_ref().map(|base| base.text.as_str()), &rules, &seen);
+    prove(&text)?;
+    output::text(&text)?;
+    Ok(Exit::Done)
+}
+
+fn base(path: &std::path::Path) -> Result<Base, Failure> {
+    let source = files::read(path)?;
+    let policy = policy::loaded(&source)?;
+    let outline = Policy::outline(&source.text).unwrap_or_default();
+    Ok(Base { text: source.text, policy, outline })
+}
+
+/// A suggestion that could not be put in force is worse than none.
+fn prove(text: &str) -> Result<(), Failure> {
+    let Loaded { policy, problems, .. } = Policy::load(text);
+    let Some(policy) = policy else {
+        let first = problems.first().map(|problem| problem.message.clone());
+        return Err(Failure::Suggestion { why: first.unwrap_or_default() });
+    };
+    let failed = policy.run_tests(Timestamp::now()).into_iter().find(|test| !test.ok);
+    match failed {
+        Some(test) => {
+            let why =
+                format!("test {} expects {}, got {}", test.index + 1, test.expected, test.got);
+            Err(Failure::Suggestion { why })
+        }
+        None => Ok(()),
+    }
+}
+
+fn read(args: &cli::Suggest, trail: &Trail, base: Option<&Base>) -> Result<Seen, Failure> {
+    let now = Timestamp::now();
+    let since = args.since.map(|since| since.before(now));
+    let mut records = match since {
+        Some(since) => Forward::since(trail, since)?,
+        None => Forward::all(trail)?,
+    };
+    let mut progress = Progress::of(records.size());
+    let mut seen = Seen::default();
+    while let Some(record) = records.next_record()? {
+        progress.at(records.read());
+        let early = since.is_some_and(|since| record.at().is_some_and(|at| at < since));
+        let other = args.worker.as_ref();
+        let other = other.is_some_and(|id| record.worker.as_deref() != Some(id.as_str()));
+        if record.is_decision() && !early && !other {
+            seen.note(&record, base, now);
+        }
+    }
+    drop(progress);
+    records.skipped().tell(trail);
+    Ok(seen)
+}
+
+impl Seen {
+    fn note(&mut self, record: &Record, base: Option<&Base>, now: Timestamp) {
+        let asked = Asked::of(record);
+        let target = asked.as_ref().map(|asked| asked.authority.to_string()).unwrap_or_default();
+        let Some((asked, judged)) = asked.zip(record.verdict) else {
+            return self.leave_out("that cannot be understood, or of nobody known", target);
+        };
+        if let Some(why) = unfit(record, &asked, judged) {
+            return self.leave_out(&why, target);
+        }
+        if let Some(base) = base {
+            let outcome = asked.judged(&base.policy, now);
+            match (outcome.verdict, outcome.reason) {
+                (Judged::Allow, _) => {
+                    self.covered += 1;
+                    return;
+                }
+                (Judged::Deny, Reason::RuleDenied | Reason::AddressForbidden) => {
+                    return self
+                        .leave_out("that the given policy denies whatever is added", target);
+                }
+                (Judged::Deny | Judged::WouldDeny, _) => {}
+            }
+        }
+        self.place(record, &asked, judged);
+    }
+
+    fn place(&mut self, record: &Record, asked: &Asked, judged: Judged) {
+        let host = plain(asked.authority.host());
+        let (worker, port) = (asked.worker.id.to_string(), asked.authority.port());
+        let place = Place { worker, host, port, scheme: scheme(asked) };
+        let full = self.places.len() + self.unseen.len() >= PLACES;
+        if full && !self.places.contains_key(&place) {
+            return self.leave_out("beyond what can be told apart", asked.authority.to_string());
+        }
+        match asked.protocol {
+            // The requests inside have records of their own.
+            Protocol::PlainTunnel => {}
+            Protocol::Unseen => {
+                let Place { worker, host, port, scheme } = place;
+                let key = (worker, host, port);
+                let entry = self.unseen.entry(key).or_insert((Tally::default(), scheme));
+                entry.0.count(record, judged);
+            }
+            Protocol::Tls | Protocol::Opaque => {
+                self.places.entry(place).or_default().plainly.count(record, judged);
+            }
+            Protocol::Request => {
+                let in_cleartext = place.scheme == "http";
+                let sight = self.places.entry(place).or_default();
+                let path = record.path.clone().unwrap_or_default();
+                let known = sight.requests.len() < PATHS || sight.requests.contains_key(&path);
+                match known && in_cleartext {
+                    true => {
+                        let methods = sight.requests.entry(path).or_default();
+                        let tally = methods.entry(asked.method.clone()).or_default();
+                        tally.count(record, judged);
+                    }
+                    false => sight.plainly.count(record, judged),
+                }
+            }
+        }
+    }
+
+    fn leave_out(&mut self, why: &str, target: String) {
+        let (count, examples) = self.left_out.entry(why.to_owned()).or_default();
+        *count += 1;
+        if examples.len() < EXAMPLES && !target.is_empty() {
+            examples.insert(target);
+        }
+    }
+
+    /// Makes places of what is left to be guessed, and takes away what cannot stand together.
+    fn settle(&mut self) {
+        for ((worker, host, port), (tally, scheme)) in std::mem::take(&mut self.unseen) {
+            let at = |scheme| Place { worker: worker.clone(), host: host.clone(), port, scheme };
+            // What the tunnel was for has been seen at another time.
+            let told = ["https", "http", "tcp"].map(at);
+            if told.iter().all(|place| !self.places.contains_key(place)) {
+                let sight = Sight { plainly: tally, guessed: true, ..Sight::default() };
+                self.places.insert(at(scheme), sight);
+            }
+        }
+        let is_both = |place: &&Place| {
+            let at = |scheme| Place { scheme, ..(*place).clone() };
+            place.scheme == "tcp"
+                && (self.places.contains_key(&at("https")) || self.places.contains_key(&at("http")))
+        };
+        let both: Vec<_> = self.places.keys().filter(is_both).cloned().collect();
+        for place in both {
+            let count = self.places.remove(&place).map_or(0, |sight| sight.plainly.count_all());
+            let why = "of neither TLS nor HTTP where TLS or HTTP was seen too";
+            let (sum, examples) = self.left_out.entry(why.to_owned()).or_default();
+            *sum += count;
+            if examples.len() < EXAMPLES {
+                examples.insert(format!("{}:{}", place.host, place.port));
+            }
+        }
+    }
+}
+
+/// Why no rule is suggested for a request, if none is.
+fn unfit(record: &Record, asked: &Asked, judged: Judged) -> Option<String> {
+    let reason = record.reason.as_deref().unwrap_or_default();
+    let for_want_of_a_rule = [
+        Reason::HostNotAllowed,
+        Reason::SchemeNotAllowed,
+        Reason::PortNotAllowed,
+        Reason::MethodNotAllowed,
+        Reason::PathNotAllowed,
+        Reason::ProtocolNotAllowed,
+    ];
+    let is_forbidden = |address| classify(address) != AddressClass::Public;
+    match asked.authority.host() {
+        Host::Name(name) if metadata_name(name) => {
+            return Some("to metadata services or this machine, which are never opened".to_owned());
+        }
+        Host::Address(_) => return Some("to an address instead of a name".to_owned()),
+        Host::Name(_) => {}
+    }
+    if reason == Reason::AddressForbidden.code()
+        || asked.addresses.iter().copied().any(is_forbidden)
+    {
+        return Some(
+            "to names with forbidden addresses, which `[[network.allow]]` opens".to_owned(),
+        );
+    }
+    if reason == Reason::RuleDenied.code() {
+        return Some("that a rule denies".to_owned());
+    }
+    if judged == Judged::Deny && !for_want_of_a_rule.iter().any(|one| one.code() == reason) {
+        let code = egret_policy::source::shown(reason);
+        return Some(format!("refused with {code}, for which no rule is missing"));
+    }
+    if ["TRACE", "TRACK", "DEBUG"].contains(&asked.method.as_str()) {
+        return Some("with a method that is never forwarded".to_owned());
+    }
+    let cleartext = asked.protocol == Protocol::Request && scheme(asked) == "https";
+    if cleartext && judged == Judged::Deny {
+        return Some("that ask the proxy to speak TLS for them".to_owned());
+    }
+    None
+}
+
+impl Tally {
+    fn count(&mut self, record: &Record, judged: Judged) {
+        match judged {
+            Judged::Allow => self.allowed += 1,
+            Judged::Deny => self.denied += 1,
+            Judged::WouldDeny => self.reported += 1,
+        }
+        self.span(&record.time, &record.time);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.allowed += other.allowed;
+        self.denied += other.denied;
+        self.reported += other.reported;
+        if other.count_all() > 0 {
+            self.span(&other.first, &other.last);
+        }
+    }
+
+    fn count_all(&self) -> u64 {
+        self.allowed + self.denied + self.reported
+    }
+
+    /// Times are written so that their order is that of their texts.
+    fn span(&mut self, first: &str, last: &str) {
+        if self.first.is_empty() || *first < *self.first {
+            first.clone_into(&mut self.first);
+        }
+        if *last > *self.last {
+            last.clone_into(&mut self.last);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! `egret suggest`.
+
+use serde_json::{Value, json};
+
+use super::{place::Place, recorded::Recorded};
+
+fn tunnel(worker: &str, host: &str, port: u16) -> Value {
+    json!({
+        "worker": worker, "scheme": "https", "host": host, "port": port, "verdict": "allow",
+        "reason": "egress.allowed", "rule": "any",
+    })
+}
+
+fn request(worker: &str, method: &str, host: &str, path: &str) -> Value {
+    json!({
+        "worker": worker, "method": method, "scheme": "http", "host": host, "port": 80,
+        "path": path, "verdict": "would_deny", "reason": "egress.host_not_allowed",
+    })
+}
+
+fn place(decisions: &[Value]) -> Place {
+    let place = Place::ready();
+    let mut records = Recorded::default();
+    for decision in decisions {
+        records.decision(decision.clone());
+    }
+    records.segment(&place, "state/audit/00000001.jsonl");
+    place
+}
+
+/// What is suggested, once it has been checked.
+#[track_caller]
+fn suggested(place: &Place, line: &[&str]) -> String {
+    let run = place.run(&[&["suggest"], line].concat()).ends_with(0);
+    place.write("suggested.toml", &run.stdout);
+    place.run(&["check", "suggested.toml"]).ends_with(0);
+    run.stdout
+}
+
+#[track_caller]
+fn explained(place: &Place, line: &[&str], exit: i32) {
+    let line = [&["explain"], line, &["--policy", "suggested.toml"]].concat();
+    place.run(&line).ends_with(exit);
+}
+
+#[test]
+fn what_was_seen_is_allowed_and_every_neighbour_of_it_is_not() {
+    let place = place(&[
+        tunnel("ci-1", "api.example.com", 443),
+        tunnel("ci-1", "www.example.com", 443),
+        tunnel("ci-2", "api.example.com", 443),
+        tunnel("ci-1", "api.example.com", 8443),
+        request("ci-1", "GET", "plain.test", "/a"),
+        request("ci-1", "POST", "plain.test", "/b"),
+        json!({ "worker": "ci-1", "host": "denied.test", "port": 443, "reason": "egress.host_not_allowed" }),
+        json!({ "worker": "ci-1", "scheme": "tcp", "host": "db.test", "port": 5432, "verdict": "allow", "reason": "egress.allowed" }),
+    ]);
+    suggested(&place, &[]);
+    let asked = |worker, url, exit| explained(&place, &["GET", url, "--worker", worker], exit);
+    for (worker, url) in [
+        ("ci-1", "https://api.example.com/"),
+        ("ci-1", "https://api.example.com:8443/"),
+        ("ci-1", "https://www.example.com/"),
+        ("ci-2", "https://api.example.com/"),
+        ("ci-1", "http://plain.test/a"),
+        ("ci-1", "https://denied.test/"),
+        ("ci-1", "tcp://db.test:5432"),
+    ] {
+        asked(worker, url, 0);
+    }
+    for (worker, url) in [
+        ("ci-2", "https://www.example.com/"),
+        ("ci-2", "https://api.example.com:8443/"),
+        ("ci-1", "https://www.example.com:8443/"),
+        ("ci-3", "https://api.example.com/"),
+        ("ci-1", "http://api.example.com/"),
+        ("ci-1", "http://plain.test/b"),
+        ("ci-2", "http://plain.test/a"),
+        ("ci-1", "https://plain.test/"),
+        ("ci-1", "tcp://db.test:5433"),
+        ("ci-1", "https://other.example.com/"),
+    ] {
+        asked(worker, url, 3);
+    }
+    explained(&place, &["POST", "http://plain.test/b", "--worker", "ci-1"], 0);
+    explained(&place, &["POST", "http://plain.test/a", "--worker", "ci-1"], 3);
+}
+
+#[test]
+fn what_agrees_is_put_into_one_rule_with_its_counts() {
+    let text = suggested(
+        &place(&[
+            tunnel("ci-1", "a.test", 443),
+            tunnel("ci-2", "a.test", 443),
+            tunnel("ci-2", "b.test", 443),
+            tunnel("ci-1", "b.test", 443),
+            json!({ "worker": "ci-1", "host": "a.test", "port": 443, "reason": "egress.host_not_allowed" }),
+        ]),
+        &[],
+    );
+    assert_eq!(text.matches("[[rule]]").count(), 1, "{text}");
+    for line in [
+        "# Seen 4 times, 2025-11-21 13:00:00 to 2025-11-21 13:00:03: 4 allowed.\n",
+        "id = \"seen-a.test\"\n",
+        "workers = { ids = [\"ci-1\", \"ci-2\"] }\n",
+        "hosts = [\"a.test\", \"b.test\"]\n",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn the_same_records_give_the_same_text_whatever_their_order() {
+    let mut decisions = vec![
+        tunnel("ci-1", "a.test", 443),
+        tunnel("ci-2", "b.test", 443),
+        request("ci-1", "GET", "plain.test", "/a"),
+        request("ci-2", "GET", "plain.test", "/a"),
+    ];
+    let strip = |text: String| -> String {
+        // Times differ, as the records come at other times.
+        text.lines()
+            .filter(|line| !line.starts_with("# Seen"))
+            .map(|line| format!("{line}\n"))
+            .collect()
+    };
+    let one = suggested(&place(&decisions), &[]);
+    assert_eq!(one, suggested(&place(&decisions), &[]));
+    decisions.reverse();
+    assert_eq!(strip(one), strip(suggested(&place(&decisions), &[])));
+}
+
+#[test]
+fn what_must_not_be_opened_is_left_out_and_counted() {
+    let deny = |host: &str, reason: &str| json!({ "host": host, "port": 443, "reason": format!("egress.{reason}") });
+    let place = place(&[
+        deny("169.254.169.254", "address_forbidden"),
+        deny("metadata.google.internal", "host_not_allowed"),
+        deny("93.184.216.34", "host_not_allowed"),
+        deny("tracker.test", "rule_denied"),
+        deny("gone.test", "dns_failed"),
+        json!({ "host": "inside.test", "port": 443, "scheme": "https", "verdict": "allow", "addresses": ["10.0.0.1"], "reason": "egress.allowed" }),
+        json!({ "reason": "egress.request_malformed" }),
+        deny("fine.test", "host_not_allowed"),
+    ]);
+    let text = suggested(&place, &[]);
+    assert_eq!(text.matches("[[rule]]").count(), 1, "{text}");
+    for said in [
+        "hosts = [\"fine.test\"]",
+        "#   1 to metadata services or this machine, which are never opened, such as metadata.google.internal:443\n",
+        "#   2 to an address instead of a name, such as 169.254.169.254:443, 93.184.216.34:443\n",
+        "#   1 that a rule denies, such as tracker.test:443\n",
+        "#   1 refused with egress.dns_failed, for which no rule is missing, such as gone.test:443\n",
+        "#   1 to names with forbidden addresses, which `[[network.allow]]` opens, such as inside.test:443\n",
+        "#   1 that cannot be understood, or of nobody known\n",
+    ] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+}
+
+#[test]
+fn paths_become_patterns_only_with_several_samples() {
+    let mut decisions: Vec<_> =
+        (1..=3).map(|id| request("w", "GET", "api.test", &format!("/items/{id}"))).collect();
+    decisions.push(request("w", "GET", "api.test", "/users/7"));
+    decisions.push(request("w", "GET", "odd.test", "/a%20b"));
+    let place = place(&decisions);
+    let text = suggested(&place, &[]);
+    assert!(text.contains("paths = [\"/items/*\", \"/users/7\"]"), "{text}");
+    let asked = |url, exit| explained(&place, &["GET", url, "--worker", "w"], exit);
+    asked("http://api.test/items/99", 0);
+    asked("http://api.test/users/7", 0);
+    asked("http://api.test/users/8", 3);
+    // What no policy can name is said to be open.
+    assert!(text.contains("of a form that a policy cannot name"), "{text}");
+    asked("http://odd.test/a%20b", 0);
+    explained(&place, &["POST", "http://odd.test/a%20b", "--worker", "w"], 3);
+}
+
+#[test]
+fn a_base_is_kept_and_only_what_it_lacks_is_added() {
+    let place = place(&[
+        tunnel("w", "example.com", 443),
+        tunnel("w", "new.test", 443),
+        tunnel("w", "never.test", 443),
+    ]);
+    let base = super::place::POLICY.replacen(
+        "[[test]]",
+        "[[rule]]\nid = \"never\"\neffect = \"deny\"\nhosts = [\"never.test\"]\n\n[[test]]",
+        1,
+    );
+    place.write("base.toml", &base);
+    let text = suggested(&place, &["--base", "base.toml"]);
+    assert!(text.starts_with(base.trim_end()), "{text}");
+    assert!(text.contains("# Allowed already: 1.\n"), "{text}");
+    assert!(text.contains("#   1 that the given policy denies whatever is added"), "{text}");
+    assert_eq!(text.matches("seen-").count(), 2, "{text}");
+    explained(&place, &["GET", "https://new.test/", "--worker", "w"], 0);
+    // A rule that cannot stand beside those of the base is not half suggested.
+    place.write(
+        "base.toml",
+        &base.replacen(
+            "hosts = [\"example.com\"]",
+            "suffixes = [\"test\"]\nschemes = [\"tcp\"]\nports = [443]",
+            1,
+        ),
+    );
+    place.run(&["suggest", "--base", "base.toml"]).ends_with(1).says("cannot be put in force");
+}
+
+#[test]
+fn one_worker_and_a_time_narrow_it_and_nothing_seen_is_a_policy_that_allows_nothing() {
+    let place = place(&[tunnel("ci-1", "a.test", 443), tunnel("ci-2", "b.test", 443)]);
+    let text = suggested(&place, &["--worker", "ci-2"]);
+    assert!(text.contains("b.test") && !text.contains("a.test"), "{text}");
+    let text = suggested(&place, &["--since", "2025-11-21T13:00:01Z"]);
+    assert!(text.contains("b.test") && !text.contains("a.test"), "{text}");
+    let text = suggested(&place, &["--worker", "nobody"]);
+    assert!(!text.contains("[[rule]]"), "{text}");
+    explained(&place, &["GET", "https://a.test/"], 3);
+}
+
+#[test]
+fn what_tunnels_turned_out_to_carry_counts_over_what_their_port_promises() {
+    let place = place(&[
+        json!({ "worker": "w", "host": "a.test", "port": 22, "reason": "egress.host_not_allowed" }),
+        json!({ "worker": "w", "host": "b.test", "port": 22, "reason": "egress.host_not_allowed" }),
+        tunnel("w", "b.test", 22),
+        json!({ "worker": "w", "scheme": "tcp", "host": "b.test", "port": 22, "reason": "egress.protocol_not_allowed" }),
+        json!({ "worker": "w", "host": "c.test", "port": 80, "reason": "egress.host_not_allowed" }),
+        json!({ "worker": "w", "scheme": "http", "host": "d.test", "port": 80, "verdict": "allow", "reason": "egress.allowed" }),
+        request("w", "GET", "d.test", "/x"),
+    ]);
+    let text = suggested(&place, &[]);
+    let asked = |url, exit| explained(&place, &["GET", url, "--worker", "w"], exit);
+    asked("tcp://a.test:22", 0);
+    asked("https://b.test:22/", 0);
+    asked("tcp://b.test:22", 3);
+    asked("http://c.test/", 0);
+    asked("http://d.test/x", 0);
+    asked("http://d.test/y", 3);
+    assert!(
+        text.contains("of neither TLS nor HTTP where TLS or HTTP was seen too, such as b.test:22"),
+        "{text}"
+    );
+}
