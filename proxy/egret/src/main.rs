@@ -8,6 +8,7 @@ mod asked;
 mod cli;
 mod clock;
 mod config;
+mod denials;
 mod diagnostic;
 mod environment;
 mod failure;

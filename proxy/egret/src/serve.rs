@@ -21,6 +21,7 @@ use crate::{
     budgets::BudgetFile,
     cli, clock,
     config::{self, Config, Origin},
+    denials,
     environment::Environment,
     failure::{Exit, Failure},
     inherited,
@@ -111,6 +112,7 @@ async fn serve(
     loaded.map_err(|error| Failure::Start(error.into()))?;
     // What runs beside the data path, until the drain has ended.
     let mut beside = JoinSet::new();
+    beside.spawn(denials::show(&audit.directory, &source.path));
     if let Some(endpoint) = endpoint {
         let observed = Observed::new(counted, recorder.clone(), reloads.clone(), ready.clone());
         beside.spawn(endpoint.serve(Arc::new(observed)));

@@ -7,6 +7,7 @@ mod budgets;
 mod check;
 mod completions;
 mod configuration;
+mod denials;
 mod diff;
 mod drain;
 mod env;
@@ -25,6 +26,8 @@ mod serve;
 mod suggest;
 mod systemd;
 mod tail;
+#[path = "../readme/terminal.rs"]
+mod terminal;
 mod why;
 mod worker;
 
