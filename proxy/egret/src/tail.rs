@@ -40,40 +40,41 @@ impl From<RecordsError> for Stop {
 pub(crate) fn run(args: &cli::Tail, environment: &Environment) -> Result<Exit, Failure> {
     let trail = Trail::named(&args.source, environment)?;
     let wanted = Wanted::new(args);
-    let mut records = Backward::begin(&trail)?;
-    let mut last = Vec::new();
-    while last.len() < args.lines
-        && let Some((record, line)) = records.next_record()?
-    {
-        if wanted.has(&record) {
-            last.push((record, line));
-        }
-    }
-    records.skipped().tell(&trail);
-    let print = |record: &Record, line: &[u8]| print(args, record, line);
-    let printed = last.iter().rev().try_for_each(|(record, line)| print(record, line));
-    let ended = printed.and_then(|()| match args.follow {
-        true => follow(Follow::after(&trail, records.end())?, &wanted, print),
-        false => Ok(()),
-    });
+    let ended = match args.follow {
+        true => follow(&trail, &wanted),
+        false => last(&trail, &wanted).map(|_| ()),
+    };
     match ended {
         Ok(()) | Err(Stop::Closed) => Ok(Exit::Done),
         Err(Stop::Failed(failure)) => Err(failure),
     }
 }
 
-/// Goes on until it is interrupted.
-fn follow(
-    mut records: Follow,
-    wanted: &Wanted<'_>,
-    print: impl Fn(&Record, &[u8]) -> Result<(), Stop>,
-) -> Result<(), Stop> {
+/// Prints the last records, and returns what follows them.
+fn last(trail: &Trail, wanted: &Wanted<'_>) -> Result<Follow, Stop> {
+    let mut records = Backward::begin(trail)?;
+    let mut last = Vec::new();
+    while last.len() < wanted.args.lines
+        && let Some((record, line)) = records.next_record()?
+    {
+        if wanted.has(&record) {
+            last.push((record, line));
+        }
+    }
+    records.skipped().tell(trail);
+    last.iter().rev().try_for_each(|(record, line)| print(wanted.args, record, line))?;
+    Ok(Follow::after(trail, records.end())?)
+}
+
+/// Goes on until it is interrupted, which is no failure from the first line on.
+fn follow(trail: &Trail, wanted: &Wanted<'_>) -> Result<(), Stop> {
     let cannot = |error: io::Error| Stop::Failed(Failure::Start(error.into()));
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+        let mut records = last(trail, wanted)?;
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -83,7 +84,7 @@ fn follow(
                 _ = ticks.tick() => {}
             }
             records.poll(|line| match Record::read(line) {
-                Some(record) if wanted.has(&record) => print(&record, line),
+                Some(record) if wanted.has(&record) => print(wanted.args, &record, line),
                 Some(_) | None => Ok(()),
             })?;
         }
