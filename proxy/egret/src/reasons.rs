@@ -51,7 +51,8 @@ pub(crate) fn meaning(code: &str) -> Meaning {
         "egress.address_forbidden" => (
             "The host is, or resolves to, an address that is not for workers.",
             Cure::Network,
-            "A name is refused as a whole if one of its addresses is forbidden.",
+            "A name is refused as a whole if one of its addresses is forbidden. A public name with \
+             such an address may be an attack (DNS rebinding): open it only if it belongs there.",
         ),
         "egress.host_mismatch" => (
             "The request names two authorities: its Host field is not that of its target.",

@@ -72,7 +72,7 @@ impl Law {
         let near = self.nearest(asked);
         let one_word: Vec<_> =
             near.iter().filter_map(|near| self.one_word_more(near, asked)).collect();
-        let drafts = one_word.into_iter().chain([self.new_rule(asked, &near)]);
+        let drafts = one_word.into_iter().chain(self.new_rule(asked, &near));
         drafts.filter_map(|draft| self.tried(draft, asked)).collect()
     }
 
@@ -168,7 +168,7 @@ impl Law {
         })
     }
 
-    fn new_rule(&self, asked: &Asked, near: &[NearRule]) -> Draft {
+    fn new_rule(&self, asked: &Asked, near: &[NearRule]) -> Option<Draft> {
         let Asked { worker, method, authority, protocol, .. } = asked;
         let id = self.free_id(&plain(authority.host()));
         let (scheme, port) = (scheme(asked), authority.port());
@@ -188,20 +188,20 @@ impl Law {
             lines += &format!("methods = [{}]\n", quoted(method));
             // Where rules tell the paths of the host apart, this one has to as well.
             let told_apart = near.iter().any(|near| misses(near, Field::Paths));
-            match path(asked).filter(|_| told_apart) {
-                Some(path) => {
-                    lines += &format!("paths = [{}]\n", quoted(path));
-                    what += &format!(" {method} {path}");
-                }
-                None => what += &format!(" {method}, every path"),
+            if told_apart {
+                let path = path(asked)?;
+                lines += &format!("paths = [{}]\n", quoted(path));
+                what += &format!(" {method} {path}");
+            } else {
+                what += &format!(" {method}, every path");
             }
         }
-        Draft {
+        Some(Draft {
             text: edit::append(&self.source.text, &lines),
             place: format!("at the end of {}", self.source.name()),
             lines,
             opens: format!("opens {authority} ({what}) to worker `{}`", worker.id),
-        }
+        })
     }
 
     fn free_id(&self, host: &str) -> String {
@@ -277,9 +277,10 @@ pub(crate) fn scheme(asked: &Asked) -> &'static str {
     }
 }
 
+/// The path, if a policy can name it. A worker may ask for `/**` to have somebody allow just that.
 fn path(asked: &Asked) -> Option<&str> {
     let (_, rest) = asked.url.split_once("://")?;
-    rest.find('/').map(|at| &rest[at..])
+    rest.find('/').map(|at| &rest[at..]).filter(|path| !path.contains('*'))
 }
 
 fn host(asked: &Asked) -> String {

@@ -80,7 +80,7 @@ fn last(trail: &Trail, args: &cli::Why) -> Result<Vec<Case>, Failure> {
     let mut records = Backward::begin(trail)?;
     let mut completions: HashMap<String, Record> = HashMap::new();
     let mut cases = Vec::new();
-    let wanted = args.last.unwrap_or(1);
+    let wanted = args.last.unwrap_or(1).max(1);
     while cases.len() < wanted
         && let Some((record, _)) = records.next_record()?
     {

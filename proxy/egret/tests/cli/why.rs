@@ -234,6 +234,16 @@ fn what_no_rule_cures_says_so_and_shows_no_lines() {
 }
 
 #[test]
+fn a_worker_cannot_have_a_pattern_allowed_by_asking_for_it() {
+    for path in ["/**", "/shut/*"] {
+        let (_, denial) = why(get("plain.test", path, "path_not_allowed"));
+        assert_eq!(denial["remedies"], json!([]), "{path}");
+    }
+    let (_, denial) = why(get("plain.test", "/shut/x", "path_not_allowed"));
+    assert!(denial["remedies"].to_string().contains("/shut/x"), "{denial}");
+}
+
+#[test]
 fn a_private_address_is_opened_by_a_network_entry_and_a_mixed_answer_too() {
     let (place, denial) = why(json!({
         "host": "api.example.com", "port": 443, "rule": "code",
