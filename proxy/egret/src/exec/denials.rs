@@ -1,138 +1,116 @@
 //! What was denied while a command ran, told in a few lines afterwards.
 //!
 //! Many clients show nothing of a denial, so the records are asked. Where they cannot be read,
-//! because the proxy is somebody else's, there is nothing to tell.
+//! because the proxy is somebody else's, there is nothing to tell. Bytes that a client chose are
+//! escaped.
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::{BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
 use egret_policy::WorkerId;
-use serde::Deserialize;
+
+use crate::records::{Backward, Follow, Forward, Judged, Record, RecordsError, Trail};
 
 /// Distinct denials that are told; the others are counted.
 const TOLD: usize = 10;
 /// Distinct denials that are told apart at all.
 const KNOWN: usize = 10_000;
-/// A record is shorter.
-const LINE: u64 = 1 << 20;
 
 /// Where the records ended when the command was started.
-pub(super) struct Denials {
-    records: PathBuf,
-    newest: Option<(PathBuf, u64)>,
+pub(super) enum Denials {
+    /// There were records.
+    After(Follow),
+    /// There were none that could be read.
+    All(PathBuf),
 }
 
 impl Denials {
     pub(super) fn from_now(records: &Path) -> Self {
-        let newest = segments(records).pop();
-        let newest = newest.and_then(|path| Some((path.clone(), path.metadata().ok()?.len())));
-        Self { records: records.to_owned(), newest }
+        let follow = || {
+            let trail = Trail::open(records)?;
+            Follow::after(&trail, Backward::begin(&trail)?.end())
+        };
+        follow().map_or_else(|_: RecordsError| Self::All(records.to_owned()), Self::After)
     }
 
     /// Tells on stderr what was denied to a worker, or to anybody where it is not known who asked.
     pub(super) fn tell(self, worker: Option<&WorkerId>) {
-        let mut seen = BTreeMap::new();
-        let mut others = 0_usize;
-        for (path, offset) in self.since() {
-            // One that retention has removed is gone.
-            let Ok(mut file) = File::open(path) else { continue };
-            if file.seek(SeekFrom::Start(offset)).is_err() {
-                continue;
+        let mut seen = Seen::default();
+        // What cannot be read to its end is told as far as it was.
+        let _ = self.read(|record| {
+            if is_denial_of(worker, &record) {
+                seen.take(record);
             }
-            let mut lines = BufReader::new(file);
-            let mut line = Vec::new();
-            while lines.by_ref().take(LINE).read_until(b'\n', &mut line).is_ok_and(|read| read > 0)
-            {
-                if let Ok(record) = serde_json::from_slice::<Record>(&line)
-                    && record.is_denial_of(worker)
-                {
-                    match seen.len() < KNOWN || seen.contains_key(&record.key()) {
-                        true => seen.entry(record.key()).or_insert((0, record.id)).0 += 1,
-                        false => others += 1,
-                    }
+        });
+        // There is nowhere left to say that stderr is closed.
+        let _ = anstream::stderr().write_all(seen.told().as_bytes());
+    }
+
+    fn read(self, mut told: impl FnMut(Record)) -> Result<(), RecordsError> {
+        match self {
+            Self::After(mut follow) => follow.poll(|line| {
+                Record::read(line).into_iter().for_each(&mut told);
+                Ok(())
+            }),
+            Self::All(records) => {
+                let mut records = Forward::all(&Trail::open(&records)?)?;
+                while let Some(record) = records.next_record()? {
+                    told(record);
                 }
-                line.clear();
+                Ok(())
             }
         }
-        print(seen, others);
     }
+}
 
-    /// The segments to read, and from where: the rest of the one that was the newest, and all later.
-    fn since(&self) -> Vec<(PathBuf, u64)> {
-        let from = |path: PathBuf| match &self.newest {
-            Some((newest, _)) if path < *newest => None,
-            Some((newest, end)) if path == *newest => Some((path, *end)),
-            Some(_) | None => Some((path, 0)),
+/// Who did not show who it is may have been the command.
+fn is_denial_of(worker: Option<&WorkerId>, record: &Record) -> bool {
+    let asked = record.worker.as_deref().zip(worker);
+    record.is_decision()
+        && record.verdict == Some(Judged::Deny)
+        && asked.is_none_or(|(asked, worker)| asked == worker.as_str())
+}
+
+/// Distinct denials, with how often there was each and the id of the first.
+#[derive(Default)]
+struct Seen {
+    denials: BTreeMap<[String; 2], (usize, String)>,
+    /// Those that were too many to be told apart.
+    others: usize,
+}
+
+impl Seen {
+    fn take(&mut self, record: Record) {
+        let Record { id, method, host, port, reason, .. } = record;
+        let what = match host {
+            None => "a request that cannot be understood".to_owned(),
+            Some(host) => {
+                let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+                format!("{} {host}{port}", method.unwrap_or_default())
+            }
         };
-        segments(&self.records).into_iter().filter_map(from).collect()
-    }
-}
-
-/// What is read of a record.
-#[derive(Deserialize)]
-struct Record {
-    event: String,
-    #[serde(default)]
-    id: String,
-    #[serde(default)]
-    worker: Option<String>,
-    #[serde(default)]
-    method: String,
-    #[serde(default)]
-    host: String,
-    #[serde(default)]
-    port: u16,
-    #[serde(default)]
-    verdict: String,
-    #[serde(default)]
-    reason: String,
-}
-
-impl Record {
-    fn is_denial_of(&self, worker: Option<&WorkerId>) -> bool {
-        // Who did not show who it is may have been the command.
-        let asked = self.worker.as_deref().zip(worker);
-        self.event == "decision"
-            && self.verdict == "deny"
-            && asked.is_none_or(|(asked, worker)| asked == worker.as_str())
+        let key = [what, reason.unwrap_or_default()].map(|text| text.escape_debug().to_string());
+        if self.denials.len() == KNOWN && !self.denials.contains_key(&key) {
+            self.others += 1;
+        } else {
+            self.denials.entry(key).or_insert((0, id.unwrap_or_default())).0 += 1;
+        }
     }
 
-    /// What makes a denial another one.
-    fn key(&self) -> [String; 2] {
-        let Self { method, host, port, reason, .. } = self;
-        let what = match host.is_empty() {
-            true => "a request that cannot be understood".to_owned(),
-            false => format!("{method} {host}:{port}"),
-        };
-        [what, reason.clone()].map(|text| text.escape_debug().to_string())
+    fn told(&self) -> String {
+        let mut text = String::new();
+        for ([what, reason], (times, id)) in self.denials.iter().take(TOLD) {
+            let times = if *times == 1 { String::new() } else { format!(" ({times} times)") };
+            let id = id.escape_debug();
+            text += &format!("denied: {what} {reason}{times}; `egret why {id}` says why\n");
+        }
+        let left: usize = self.denials.values().skip(TOLD).map(|(times, _)| times).sum();
+        if left + self.others > 0 {
+            text += &format!("denied: {} more\n", left + self.others);
+        }
+        text
     }
-}
-
-fn print(seen: BTreeMap<[String; 2], (usize, String)>, others: usize) {
-    let mut text = String::new();
-    for ([what, reason], (times, id)) in seen.iter().take(TOLD) {
-        let times = if *times == 1 { String::new() } else { format!(" ({times} times)") };
-        let id = id.escape_debug();
-        text += &format!("denied: {what} {reason}{times}; `egret why {id}` says why\n");
-    }
-    let left: usize = seen.values().skip(TOLD).map(|(times, _)| times).sum();
-    if left + others > 0 {
-        text += &format!("denied: {} more\n", left + others);
-    }
-    // There is nowhere left to say that stderr is closed.
-    let _ = anstream::stderr().write_all(text.as_bytes());
-}
-
-/// The files of records, the oldest first.
-fn segments(records: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = records.read_dir() else { return Vec::new() };
-    let is_segment = |path: &PathBuf| path.extension().is_some_and(|end| end == "jsonl");
-    let mut segments: Vec<_> =
-        entries.flatten().map(|entry| entry.path()).filter(is_segment).collect();
-    segments.sort();
-    segments
 }
