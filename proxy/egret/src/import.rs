@@ -87,11 +87,7 @@ pub(crate) fn run(args: &cli::Import) -> Result<Exit, Failure> {
     }
     if left_out > 0 {
         print_warning(
-            &format!(
-                "{} written; {} of `{file}` not taken over",
-                count(rules, "rule"),
-                count(left_out, "thing")
-            ),
+            &format!("{} written; not taken over of `{file}`: {left_out}", count(rules, "rule")),
             Some("each stands in a comment that begins with `not taken over`"),
         );
     }
