@@ -7,7 +7,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{place::Place, verbs};
+use super::{
+    place::{Place, not_run},
+    verbs,
+};
 
 #[test]
 fn every_shell_learns_every_verb() {
@@ -34,7 +37,7 @@ fn bash_takes_its_script_and_completes_a_verb() {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "explain", "{said}");
         }
-        Err(error) => eprintln!("NOT RUN: bash: {error}"),
+        Err(error) => not_run("bash", &error),
     }
 }
 
@@ -77,6 +80,6 @@ fn is_read_without_a_warning(page: &Path) {
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() && said.is_empty(), "{}: {said}", page.display());
         }
-        Err(error) => eprintln!("NOT RUN: groff: {error}"),
+        Err(error) => not_run("groff", &error),
     }
 }

@@ -14,7 +14,7 @@ use rustix::{
     pty::{OpenptFlags, openpt, ptsname, unlockpt},
 };
 
-use super::place::{Place, Run, set_mode};
+use super::place::{Place, Run, not_run, set_mode};
 
 /// A command that is running, and what it says.
 struct Running {
@@ -165,7 +165,7 @@ fn an_interrupt_from_the_terminal_reaches_the_command_once() {
         .stderr(Stdio::null());
     let mut child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => return eprintln!("NOT RUN: setsid: {error}"),
+        Err(error) => return not_run("setsid", &error),
     };
     let mut shown = String::new();
     let until = |shown: &mut String, text: &str| {

@@ -240,6 +240,14 @@ impl Run {
     }
 }
 
+/// Says that something was not tried, as a program is not on this machine; a failure where all
+/// clients are required.
+pub(crate) fn not_run(program: &str, error: &std::io::Error) {
+    let required = std::env::var_os("EGRET_REQUIRE_CLIENTS").is_some_and(|value| value == "1");
+    assert!(!required, "{program}: {error}");
+    eprintln!("NOT RUN: {program}: {error}");
+}
+
 pub(crate) fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
