@@ -6,7 +6,7 @@
 //! no more of egret than that. Neither the token's variables nor anything that names the state
 //! directory is handed on.
 
-use std::{io, path::Path};
+use std::{io, os::unix::fs::MetadataExt, path::Path};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
@@ -66,7 +66,6 @@ fn guard_state(config: &Config, strict: bool) -> Result<(), Failure> {
 
 /// Whether this user can read a directory, or could after a `chmod`, or will make it.
 fn is_open_to_us(directory: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     match directory.metadata() {
         Ok(metadata) => {
             let look = Access::READ_OK | Access::EXEC_OK;

@@ -90,7 +90,7 @@ fn lives(pid: Pid) -> bool {
 
 /// Whether a proxy owns the directory. Asked only when there is a process that says so, as asking
 /// takes the lock for a moment when nobody has it.
-fn is_locked(directory: &Path) -> bool {
+pub(crate) fn is_locked(directory: &Path) -> bool {
     match fs::File::open(directory.join(state::LOCK)) {
         Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK),
         // Whoever may not read the lock cannot tell; the process lives.

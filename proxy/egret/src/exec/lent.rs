@@ -1,9 +1,9 @@
 //! A proxy for as long as commands use it.
 //!
 //! Whoever runs a command holds `exec.lock` in the state directory with others who do. When none
-//! runs there, one starts a proxy and leaves its number in that file; who is the last to leave ends
-//! the proxy of that number, whoever started it. A proxy that nobody started this way is used and
-//! left as it was.
+//! runs there, one starts a proxy and adds its number to that file at once, so that it is known
+//! also when its starter is killed. Who is the last to leave ends the proxy if its number is there,
+//! whoever started it. A proxy that nobody started this way is used and left as it was.
 
 use std::{
     fs::{File, OpenOptions},
@@ -72,13 +72,7 @@ impl Lent {
         flock(&lock, FlockOperation::LockShared).map_err(|error| cannot(error.into()))?;
         let mut lent = Self { state, lock: None, child: None };
         if let Running::Nowhere = running::find(&lent.state)? {
-            lent.start(file)?;
-            if let Some(child) = &lent.child {
-                lock.set_len(0)
-                    .and_then(|()| lock.rewind())
-                    .and_then(|()| writeln!(lock, "{}", child.id()))
-                    .map_err(cannot)?;
-            }
+            lent.start(file, &mut lock)?;
         }
         lent.lock = Some(lock);
         Ok(lent)
@@ -90,7 +84,7 @@ impl Lent {
     }
 
     /// Starts a proxy; somebody else may be quicker, and then it is theirs.
-    fn start(&mut self, file: &ConfigFile) -> Result<(), Failure> {
+    fn start(&mut self, file: &ConfigFile, lock: &mut File) -> Result<(), Failure> {
         let until = Instant::now() + START;
         let log = self.state.join(LOG);
         let cannot = |source| ExecError::Lock { path: log.clone(), source };
@@ -117,6 +111,8 @@ impl Lent {
         let mut child = spawned.map_err(ExecError::Start)?;
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let child = self.child.insert(child);
+        let noted = writeln!(lock, "{}", child.id());
+        noted.map_err(|source| ExecError::Lock { path: self.state.join(LOCK), source })?;
         let (listens, first) = mpsc::channel();
         thread::spawn(move || {
             let mut line = String::new();
@@ -132,9 +128,13 @@ impl Lent {
         let status = child.wait().map_err(ExecError::Start)?;
         self.child = None;
         let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-        while code == LOCKED && Instant::now() < until {
+        while code == UNAVAILABLE && Instant::now() < until {
             if let Running::Here { .. } = running::find(&self.state)? {
                 return Ok(());
+            }
+            // It was not the directory that somebody else had, but the port.
+            if !running::is_locked(&self.state) {
+                break;
             }
             thread::sleep(PAUSE);
         }
@@ -182,16 +182,17 @@ impl Drop for Lent {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return;
         }
-        let mut text = String::new();
-        let read = lock.rewind().and_then(|()| lock.read_to_string(&mut text));
-        let started = read.ok().and_then(|_| number(text.trim().parse().ok()?));
-        // A number may have been left behind; the proxy says itself which one it has.
-        if let Ok(Running::Here { pid, .. }) = running::find(&self.state)
-            && started == Some(pid)
+        let mut started = String::new();
+        let read = lock.rewind().and_then(|()| lock.read_to_string(&mut started));
+        let is_noted =
+            |pid: Pid| started.lines().any(|line| line.parse() == Ok(pid.as_raw_nonzero().get()));
+        // Numbers may have been left behind; the proxy says itself which one it has.
+        if let (Ok(_), Ok(Running::Here { pid, .. })) = (read, running::find(&self.state))
+            && is_noted(pid)
         {
             self.end(pid);
-            let _ = lock.set_len(0);
         }
+        let _ = lock.set_len(0);
     }
 }
 
@@ -208,5 +209,5 @@ fn private(path: &Path) -> io::Result<File> {
 const LOCK: &str = "exec.lock";
 /// What a proxy that was started for commands says on stderr.
 const LOG: &str = "exec.log";
-/// The exit code of who finds the directory in use.
-const LOCKED: u8 = 69;
+/// The exit code of who finds the directory in use, or a port.
+const UNAVAILABLE: u8 = 69;

@@ -3,8 +3,8 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
-    os::unix::process::CommandExt,
+    net::{TcpListener, TcpStream},
+    os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, ChildStdout, Command, Stdio},
 };
 
@@ -210,6 +210,18 @@ fn commands_at_a_time_share_a_proxy_and_the_last_one_ends_it() {
 }
 
 #[test]
+fn a_proxy_whose_starter_was_killed_is_ended_by_the_next_command() {
+    let place = Place::ready();
+    let mut killed = start(&mut place.command(&sh(HOLD)));
+    let proxy = killed.line();
+    killed.signal(Signal::KILL);
+    assert_eq!(killed.child.wait().unwrap().signal(), Some(9));
+    assert!(ask(&proxy, DENIED).starts_with("HTTP/1.1 403 "));
+    place.run(&sh("echo $http_proxy")).ends_with(0).has_line(&proxy);
+    assert!(TcpStream::connect(proxy.strip_prefix("http://").unwrap()).is_err());
+}
+
+#[test]
 fn the_command_learns_where_the_proxy_is_and_nothing_else_of_egret() {
     let place = Place::ready();
     let token = place.run(&["worker", "token", "ci-1", "--json"]).ends_with(0).json();
@@ -249,6 +261,12 @@ fn why_no_proxy_starts_is_shown_and_its_exit_code_kept() {
     let place = Place::ready();
     fs::remove_file(place.path("policy.toml")).unwrap();
     let run = place.run(&sh("echo ran")).ends_with(78).says("policy.toml");
+    assert_eq!(run.stdout, "");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let place = Place::ready();
+    place.write("egret.toml", &place.read("egret.toml").replace("127.0.0.1:0", &address));
+    let run = place.run(&sh("echo ran")).ends_with(69).says("another process listens there");
     assert_eq!(run.stdout, "");
     place.write("egret.toml", "version = 2\n");
     place.run(&sh("echo ran")).ends_with(78).says("egret.toml:1:11");
