@@ -58,17 +58,20 @@ pub(super) fn many(
     let (mut mixed, mut wrong, mut within) = (Vec::new(), Vec::new(), 0);
     for one in &asked {
         let span = spans.iter().find(|(from, to, _)| *from <= one.began && one.ended <= *to);
-        let is_lost = is_denied(one.status()) || is_cut(one);
+        let denied = is_denied(one.status());
         let (fits, bad) = match (one.number % 4, span) {
             (0, _) => (one.status() == 200, &mut wrong),
-            (3, _) => (is_denied(one.status()), &mut wrong),
+            (3, _) => (denied, &mut wrong),
             (side, Some((_, _, which))) => {
                 within += 1;
                 let allowed = *which as u64 + 1 == side;
-                (if allowed { one.status() == 200 } else { is_lost }, &mut mixed)
+                // Its connection may be cut for what it was asked before.
+                let cut = one.reused && is_cut(one);
+                (if allowed { one.status() == 200 } else { denied || cut }, &mut mixed)
             }
-            // While it changes either may be in force, and nothing else.
-            (_, None) => (one.status() == 200 || is_lost, &mut mixed),
+            // While it changes either may be in force, and nothing else; what was let through by
+            // the one is cut by the other.
+            (_, None) => (one.status() == 200 || denied || is_cut(one), &mut mixed),
         };
         if !fits {
             bad.push(format!("{} of {} ", one.status(), one.number));
@@ -121,9 +124,9 @@ fn probe(stage: &Stage<'_>, url: &str) -> u16 {
     answer.map_or(0, |answer| answer.status())
 }
 
-/// Whether its connection was cut, for what it had been asked before.
+/// Whether its connection ended before its answer was whole.
 fn is_cut(asked: &Asked) -> bool {
-    asked.reused && matches!(asked.outcome, Outcome::Broken(0))
+    matches!(asked.outcome, Outcome::Broken(_))
 }
 
 fn workers(stage: &Stage<'_>, rate: u32) -> Workers {
