@@ -116,6 +116,8 @@ impl Full {
         fs::write(&filler, vec![0; VOLUME as usize]).unwrap_err();
         let filled = Instant::now();
         until("requests meet a full disk", filled, told);
+        let (status, said) = self.scene.page("/readyz");
+        assert!(status == 503 && said.contains("records"), "{status} {said}");
 
         fs::remove_file(&filler).unwrap();
         let freed = Instant::now();

@@ -16,7 +16,7 @@ use std::{
 
 use egret_testkit::{
     client::get,
-    crowd::{Crowd, Member},
+    crowd::Crowd,
     dns::{Entry, Kind, Zone, script::Rcode},
     hello::HelloShape,
     meter::Connections,
@@ -252,8 +252,13 @@ fn never_reads(proxy: SocketAddr, stop: &AtomicBool) -> usize {
 /// Who has stood still for long enough has been ended; reading finds it out.
 fn assert_given_up(crowd: Option<(Instant, Crowd)>) {
     let Some((since, mut crowd)) = crowd else { return };
-    let ended = crowd.wait_for_the_end(SOON);
-    assert!(ended, "after {:?} without reading: {:?}", since.elapsed(), crowd.members());
+    if !crowd.wait_for_the_end(SOON) {
+        let came = crowd.members().iter().map(|one| one.received).collect::<Vec<_>>();
+        panic!(
+            "not given up after {:?} without reading; then {came:?} bytes came",
+            since.elapsed()
+        );
+    }
 }
 
 /// Clients that send a byte a second of a head or a body, or stop.
@@ -271,9 +276,8 @@ fn slow(proxy: SocketAddr, stop: &AtomicBool) -> usize {
         kept.push_back(Crowd::open(proxy, 2, body.into(), body.len()).unwrap());
         while kept.len() > 12 {
             let mut crowd = kept.pop_front().unwrap();
-            assert!(crowd.wait_for_the_end(SOON), "slow, and not ended: {:?}", crowd.members());
-            let told = |one: &Member| one.heard.starts_with(b"HTTP/1.1 408 ");
-            assert!(crowd.members().iter().all(told), "{:?}", crowd.members());
+            assert!(crowd.wait_for_the_end(SOON), "{} are slow and stand", crowd.open_count());
+            assert_eq!(crowd.answered(408), crowd.members().len());
         }
         4
     });
@@ -303,6 +307,7 @@ const HOST: &str = "tunnel.example.org";
 const HANGS: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 51);
 const REFUSES: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 52);
 const HOLE: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 53);
-/// Twice the `idle_timeout` of the policy, and a little.
-const GIVEN_UP: Duration = Duration::from_secs(7);
+/// Four times the `idle_timeout` of the policy: the kernel makes a little room in a queue that is
+/// not read, now and then, which counts as movement.
+const GIVEN_UP: Duration = Duration::from_secs(12);
 const SOON: Duration = Duration::from_secs(10);
