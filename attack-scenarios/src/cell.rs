@@ -23,7 +23,7 @@ use egret_testkit::{
 
 use crate::{
     audit::{self, Record},
-    case::{Case, ChannelName, Input, Policy, config::Change},
+    case::{Case, ChannelName, Input, Policy},
     load::{self, Ground},
     observed::{Observed, Seen},
     play,
@@ -279,24 +279,6 @@ impl<'t> Cell<'t> {
         Ok(Client::new(running.proxy.address(), self.packets.own()))
     }
 
-    /// Changes the files of the running proxy, tells it so, and waits until it has said something
-    /// about that or had the time to; false where it does not read them again.
-    pub(crate) fn change(&self, change: &Change) -> io::Result<bool> {
-        let running = self.running.as_ref().ok_or_else(gone)?;
-        let setup = running.setup(&self.certificates);
-        let said = || running.proxy.stdout().len() + running.proxy.stderr().len();
-        let before = said();
-        let Some(signal) = self.target.change(&setup, change)? else { return Ok(false) };
-        running.proxy.signal(signal)?;
-        let deadline = Instant::now() + HEEDED;
-        while said() == before && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(20));
-        }
-        // What was said may be the first word only.
-        thread::sleep(SAID);
-        Ok(true)
-    }
-
     /// Returns the name that the proxy writes in `Via`.
     pub(crate) fn via(&self) -> &str {
         self.target.via().unwrap_or_default()
@@ -409,10 +391,6 @@ fn ports(case: &Case) -> Vec<u16> {
 
 /// The condition that an origin cannot forge a verdict of the proxy.
 const FORGEABLE: &str = "proxy_verdict_header_not_forgeable";
-
-/// How long a proxy may take to read its files again, and to say all there is to say.
-const HEEDED: Duration = Duration::from_secs(3);
-const SAID: Duration = Duration::from_millis(200);
 
 /// Names that some proxies look up about themselves when they start.
 const OWN_NAMES: [&str; 2] = ["1.0.0.127.in-addr.arpa", "localhost"];

@@ -1,6 +1,12 @@
 //! The proxy of a cell: started anew whenever something that it may remember changes.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 use egret_testkit::{
     dns::{Entry, Zone, script::Addresses},
@@ -10,7 +16,10 @@ use egret_testkit::{
 
 use super::{Cell, Fault, gone, script};
 use crate::{
-    case::{Case, Input, Policy, config::Settings},
+    case::{
+        Case, Input, Policy,
+        config::{Change, Settings},
+    },
     target::Setup,
 };
 
@@ -81,6 +90,24 @@ impl Cell<'_> {
         Ok(Started::Yes)
     }
 
+    /// Changes the files of the running proxy, tells it so, and waits until it has said something
+    /// about that or had the time to; false where it does not read them again.
+    pub(crate) fn change(&self, change: &Change) -> io::Result<bool> {
+        let running = self.running.as_ref().ok_or_else(gone)?;
+        let setup = running.setup(&self.certificates);
+        let said = || running.proxy.stdout().len() + running.proxy.stderr().len();
+        let before = said();
+        let Some(signal) = self.target.change(&setup, change)? else { return Ok(false) };
+        running.proxy.signal(signal)?;
+        let deadline = Instant::now() + HEEDED;
+        while said() == before && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        // What was said may be the first word only.
+        thread::sleep(SAID);
+        Ok(true)
+    }
+
     fn start(
         &mut self,
         policy: Policy,
@@ -141,3 +168,7 @@ fn settings(case: &Case) -> Settings {
         | Input::Undriven(_) => Settings::default(),
     }
 }
+
+/// How long a proxy may take to read its files again, and to say all there is to say.
+const HEEDED: Duration = Duration::from_secs(3);
+const SAID: Duration = Duration::from_millis(200);
