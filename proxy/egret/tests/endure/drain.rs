@@ -146,8 +146,8 @@ const RATE: u32 = 200;
 const SLOW_REQUESTS: usize = 50;
 /// Well within the drain, and not before the signal.
 const SLOW: Duration = Duration::from_secs(3);
-const DRAIN: Duration = Duration::from_secs(8);
+const DRAIN: Duration = Duration::from_secs(12);
 /// What the last cut and the last records may take on a busy machine.
 const LATE: Duration = Duration::from_secs(10);
-const TURNS: usize = 8;
+const TURNS: usize = 6;
 const TURN: Duration = Duration::from_millis(300);
