@@ -130,7 +130,7 @@ fn an_open_exchange_is_carried_out_and_its_neighbour_is_cut_at_the_end() {
     place.write("policy.toml", &local_policy(port));
     let mut serving = place.serve(&["serve"]);
     let request = get(&format!("127.0.0.1:{port}")).replace("Connection: close\r\n", "");
-    let mut open = || {
+    let open = || {
         let mut client = connect(&serving);
         client.write_all(request.as_bytes()).unwrap();
         let (mut origin, _) = origin.accept().unwrap();

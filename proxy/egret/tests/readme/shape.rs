@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 /// the ports of clients.
 pub(crate) fn shape(text: &str) -> String {
     let mut shape = String::new();
-    for line in text.trim_end().lines().filter(|line| !line.to_lowercase().starts_with("date:")) {
+    for line in text.trim_end().lines().filter(|line| !depends_on_the_time(line)) {
         let mut rest = line;
         while let Some(start) = rest.find(is_part) {
             let end = rest[start..].find(|c| !is_part(c)).map_or(rest.len(), |end| start + end);
@@ -23,6 +23,11 @@ pub(crate) fn shape(text: &str) -> String {
     shape
 }
 
+/// A header with the date; how many signed heads there are, one every ten seconds.
+fn depends_on_the_time(line: &str) -> bool {
+    line.to_lowercase().starts_with("date:") || line.contains("signed")
+}
+
 fn is_part(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':' | '.' | '+')
 }
@@ -30,12 +35,13 @@ fn is_part(c: char) -> bool {
 fn masked(part: &str) -> &str {
     let hexadecimal = part.bytes().all(|byte| byte.is_ascii_hexdigit());
     let ulid = part.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
-    let token = part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    let last = part.rsplit(':').next().unwrap_or(part);
+    let token = last.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     match part.len() {
         26 if ulid => "ULID",
         64 if hexadecimal => "DIGEST",
         12 if hexadecimal && part.bytes().any(|byte| byte.is_ascii_digit()) => "SHORT-DIGEST",
-        43 if token => "TOKEN",
+        _ if last.len() == 43 && token => "TOKEN",
         _ if is_time(part) => "TIME",
         _ if is_client(part) => "CLIENT",
         _ if is_duration(part) => "DURATION",
