@@ -66,8 +66,13 @@ pub(crate) struct Init {
 /// Run the proxy.
 ///
 /// Without a configuration it starts on embedded defaults: the loopback address 127.0.0.1:3128, a
-/// state directory and a starter policy of your own. SIGTERM or SIGINT lets open exchanges end
-/// within `limits.drain_timeout`; a second one ends them at once. The exit code is 0 either way.
+/// state directory and a starter policy of your own.
+///
+/// When the policy or the configuration has become another file, and on SIGHUP, both are judged
+/// again: a policy and workers that are good are in force at once, else what was in force stays.
+///
+/// SIGTERM or SIGINT lets open exchanges end within `limits.drain_timeout`; a second one ends them
+/// at once. The exit code is 0 either way.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
