@@ -143,9 +143,9 @@ fn print(args: &cli::Tail, record: &Record, line: &[u8]) -> Result<(), Stop> {
         let mut out = anstream::stdout().lock();
         out.write_all(drawn(record).as_bytes()).and_then(|()| out.flush())
     };
-    written.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Stop::Closed,
-        _ => Stop::Failed(Failure::Output(error)),
+    written.map_err(|error| {
+        let closed = error.kind() == io::ErrorKind::BrokenPipe;
+        if closed { Stop::Closed } else { Stop::Failed(Failure::Output(error)) }
     })
 }
 

@@ -107,6 +107,9 @@ fn by_worker(seen: &Seen) -> ByWorker<'_> {
     all
 }
 
+/// Paths, each with what was asked of it by method.
+type Asked<'s> = Vec<(&'s str, &'s BTreeMap<String, Tally>)>;
+
 /// The shapes of the requests at one port: one for each set of methods that paths were asked with.
 fn requests(port: u16, sight: &Sight) -> Vec<(Shape, Done)> {
     let Sight { plainly, requests, guessed } = sight;
@@ -117,8 +120,7 @@ fn requests(port: u16, sight: &Sight) -> Vec<(Shape, Done)> {
         paths,
         note,
     };
-    let mut by_methods: BTreeMap<BTreeSet<String>, Vec<(&str, &BTreeMap<String, Tally>)>> =
-        BTreeMap::new();
+    let mut by_methods: BTreeMap<BTreeSet<String>, Asked<'_>> = BTreeMap::new();
     for (path, methods) in requests {
         let names = methods.keys().cloned().collect();
         by_methods.entry(names).or_default().push((path, methods));
