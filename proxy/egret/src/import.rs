@@ -13,7 +13,7 @@ use crate::{
     cli,
     diagnostic::print_warning,
     failure::{Exit, Failure, count},
-    files::FileError,
+    files::{self, FileError},
     output, starter,
 };
 
@@ -80,10 +80,12 @@ pub(crate) fn run(args: &cli::Import) -> Result<Exit, Failure> {
     }
     match &args.output {
         None => output::bytes(policy.as_bytes())?,
-        Some(path) => starter::write_new(path, &policy).map_err(|source| match source.kind() {
-            std::io::ErrorKind::AlreadyExists => Failure::Exists { existing: vec![path.clone()] },
-            _ => Failure::Write { path: path.clone(), source },
-        })?,
+        Some(path) if files::is_there(path) => {
+            return Err(Failure::Exists { existing: vec![path.clone()] });
+        }
+        // Somebody who is quicker is not overwritten either.
+        Some(path) => starter::write_new(path, &policy)
+            .map_err(|source| Failure::Write { path: path.clone(), source })?,
     }
     if left_out > 0 {
         print_warning(

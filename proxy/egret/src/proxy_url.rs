@@ -245,12 +245,11 @@ fn identify(
 
 /// Who listens on every address is reached on that of this machine.
 fn reachable(bound: SocketAddr) -> SocketAddr {
-    let ip = match bound.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+    let here = match bound {
+        SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+        SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
     };
-    SocketAddr::new(ip, bound.port())
+    SocketAddr::new(if bound.ip().is_unspecified() { here } else { bound.ip() }, bound.port())
 }
 
 /// Writes bytes as a part of a URL: only what RFC 3986 leaves unreserved stays as it is, so that

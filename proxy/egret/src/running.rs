@@ -17,7 +17,7 @@ use rustix::{
 };
 use serde::Deserialize;
 
-use crate::{listening, state};
+use crate::{files, listening, state};
 
 /// Whether a proxy runs on a state directory.
 #[derive(Debug)]
@@ -63,13 +63,11 @@ pub(crate) fn find(directory: &Path) -> Result<Running, RunningError> {
     let path = directory.join(listening::NAME);
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) => {
-            return match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(Running::Nowhere),
-                io::ErrorKind::PermissionDenied => Ok(Running::Unknown),
-                _ => Err(RunningError::Read { path, source: error }),
-            };
+        Err(_) if !files::is_there(&path) => return Ok(Running::Nowhere),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Ok(Running::Unknown);
         }
+        Err(source) => return Err(RunningError::Read { path, source }),
     };
     let Listening { pid, listeners } =
         serde_json::from_slice(&text).map_err(|source| RunningError::Syntax { path, source })?;

@@ -50,9 +50,10 @@ async fn carry_out(mut command: Command) -> Result<ExitStatus, ExecError> {
     let mut signals = Signals::listen().map_err(ExecError::Wait)?;
     let mut child = command.spawn().map_err(|source| {
         let program = command.get_program().to_string_lossy().into_owned();
-        match source.kind() {
-            io::ErrorKind::NotFound => ExecError::NotFound { program },
-            _ => ExecError::NotRun { program, source },
+        if source.kind() == io::ErrorKind::NotFound {
+            ExecError::NotFound { program }
+        } else {
+            ExecError::NotRun { program, source }
         }
     })?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use self::{
-    acl::{Acl, Acls},
+    acl::{Acl, Acls, Ports},
     bounds::Bounds,
 };
 use super::{
@@ -157,11 +157,8 @@ impl Access {
             self.closed = Some(line);
             return Ok(());
         }
-        let moot = conditions.iter().find_map(|given| match given {
-            Condition { holds: true, acl: Acl::Moot(why), .. } => Some(*why),
-            _ => None,
-        });
-        if let Some(why) = moot {
+        let held = || conditions.iter().filter(|given| given.holds).map(|given| given.acl);
+        if let Some(why) = held().find_map(Acl::moot) {
             page.remark(line, &format!("{source}: {why}"));
             return Ok(());
         }
@@ -169,21 +166,14 @@ impl Access {
             page.remark(line, &format!("{source}: kept in the rules that follow"));
             return Ok(());
         }
-        let mut wider = conditions.len() > 1;
-        let held = |given: &&Condition<'_>| given.holds;
-        let mut held = conditions.iter().filter(held).map(|given| given.acl);
-        if let Some(hosts) = held.clone().find_map(|acl| match acl {
-            Acl::Hosts(hosts) => Some(hosts.clone()),
-            _ => None,
-        }) {
-            let ports = held.find_map(|acl| match acl {
-                Acl::Ports(ports) if !ports.has_wide_range() => Some(ports.listed()),
-                _ => None,
-            });
-            wider = conditions.len() > 1 + usize::from(ports.is_some());
+        let mut said = 1;
+        if let Some(hosts) = held().find_map(Acl::hosts) {
+            let hosts = hosts.to_vec();
+            let ports = held().find_map(Acl::ports).filter(|ports| !ports.has_wide_range());
+            said += usize::from(ports.is_some());
             let id = format!("line-{line}");
             let source = source.to_owned();
-            let ports = ports.unwrap_or_default();
+            let ports = ports.map(Ports::listed).unwrap_or_default();
             page.rule(Rule {
                 id,
                 effect: Effect::Deny,
@@ -194,10 +184,7 @@ impl Access {
                 ..Rule::default()
             })
             .map_err(|problem| Refused::new(line, problem))?;
-        } else if let Some(networks) = held.find_map(|acl| match acl {
-            Acl::Addresses(networks) => Some(networks),
-            _ => None,
-        }) {
+        } else if let Some(networks) = held().find_map(Acl::addresses) {
             networks.iter().for_each(|network| page.deny_network(*network));
             page.remark(line, &format!("{source}: in `[network] deny`"));
         } else {
@@ -205,7 +192,7 @@ impl Access {
             self.lost.get_or_insert(line);
             return Ok(());
         }
-        if wider {
+        if conditions.len() > said {
             page.remark(line, "this deny is wider than it was: its other conditions are left out");
         }
         if let Some(first) = self.bounds.first_allow {

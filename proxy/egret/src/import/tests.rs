@@ -148,6 +148,7 @@ fn a_short_text_does_not_become_a_large_one() {
 
 /// The file that comes with squid, with two lines of the operator's.
 const SQUID: &str = "\
+acl localnet src 0.0.0.1-0.255.255.255
 acl localnet src 10.0.0.0/8             # RFC 1918
 acl localnet src fc00::/7
 acl SSL_ports port 443
@@ -182,9 +183,10 @@ fn the_usual_squid_conf_keeps_its_sense() {
     check(&policy, ("w", &[("localnet", "yes")]), &allowed, &never);
     check(&policy, NOBODY, &[], &allowed);
     for said in [
-        "Label `localnet = \"yes\"`: for workers with `source = [\"10.0.0.0/8\", \"fc00::/7\"]`",
-        "http_port (17)",
-        "never reached, line 15",
+        "Label `localnet = \"yes\"`: for workers whose `source` is in 0.0.0.1-0.255.255.255, \
+         10.0.0.0/8, fc00::/7",
+        "http_port (18)",
+        "never reached, line 16",
         "egret has no cache manager",
     ] {
         assert!(policy.contains(said), "{said}\n{policy}");

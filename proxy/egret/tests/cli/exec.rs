@@ -64,7 +64,7 @@ impl Drop for Running {
     }
 }
 
-fn sh<'a>(script: &'a str) -> [&'a str; 5] {
+fn sh(script: &str) -> [&str; 5] {
     ["exec", "--", "/bin/sh", "-c", script]
 }
 

@@ -20,14 +20,37 @@ pub(super) enum Acl {
     Addresses(Vec<IpNet>),
     Ports(Ports),
     Methods(BTreeSet<String>),
-    /// Addresses that workers come from.
-    Sources(Vec<IpNet>),
+    /// Addresses that workers come from, as they are written: a label stands for them.
+    Sources(Vec<String>),
     /// Users who have shown a password; `None` stands for whoever has.
     Users(Option<Vec<String>>),
     /// What egret has not, or refuses whatever the policy says.
     Moot(&'static str),
     /// What no rule can say.
     Foreign(String),
+}
+
+impl Acl {
+    pub(super) fn hosts(&self) -> Option<&[Entry]> {
+        let Self::Hosts(hosts) = self else { return None };
+        Some(hosts)
+    }
+
+    pub(super) fn addresses(&self) -> Option<&[IpNet]> {
+        let Self::Addresses(networks) = self else { return None };
+        Some(networks)
+    }
+
+    pub(super) fn ports(&self) -> Option<&Ports> {
+        let Self::Ports(ports) = self else { return None };
+        Some(ports)
+    }
+
+    /// Returns why it plays no part.
+    pub(super) fn moot(&self) -> Option<&'static str> {
+        let Self::Moot(why) = self else { return None };
+        Some(why)
+    }
 }
 
 /// Ports, as ranges.
@@ -61,8 +84,7 @@ pub(super) struct Acls(BTreeMap<String, Acl>);
 impl Acls {
     /// The lists that squid has before it reads the file.
     pub(super) fn predefined() -> Self {
-        let network = |text: &str| text.parse::<IpNet>().expect("a network that is written here");
-        let localhost = vec![network("127.0.0.1/32"), network("::1/128")];
+        let localhost = ["127.0.0.1/32", "::1/128"].map(str::to_owned).to_vec();
         let connect = BTreeSet::from(["CONNECT".to_owned()]);
         let moot = "egret refuses this machine and link-local addresses whatever a rule says";
         Self(BTreeMap::from([
@@ -86,7 +108,9 @@ impl Acls {
         };
         let known = match (self.0.remove(name), read(kind, values)) {
             // Files of older releases say themselves what is predefined now.
-            (Some(Acl::All), Acl::Sources(networks)) if networks.iter().any(is_everything) => {
+            (Some(Acl::All), Acl::Sources(sources))
+                if sources.iter().any(|source| is_everything(source)) =>
+            {
                 Acl::All
             }
             (Some(Acl::Moot(why)), Acl::Foreign(_))
@@ -137,8 +161,8 @@ fn together(known: Acl, new: Acl) -> Acl {
 }
 
 /// Whether a network is all of IPv4, which once was all there is.
-fn is_everything(network: &IpNet) -> bool {
-    network.prefix_len() == 0
+fn is_everything(source: &str) -> bool {
+    network(source).is_ok_and(|network| network.prefix_len() == 0)
 }
 
 /// Reads values; one that is not understood makes the whole list one that no rule can say.
@@ -158,7 +182,7 @@ fn read(kind: &str, values: &[String]) -> Acl {
         "dstdomain" => collect(&values, host).map(Acl::Hosts),
         "dst" => collect(&values, network).map(Acl::Addresses),
         "src" if values == ["all"] => Ok(Acl::All),
-        "src" => collect(&values, network).map(Acl::Sources),
+        "src" => Ok(Acl::Sources(values.into_iter().cloned().collect())),
         "port" => collect(&values, ports).map(|ports| Acl::Ports(Ports(ports))),
         "method" => Ok(Acl::Methods(values.iter().map(|method| method.to_uppercase()).collect())),
         "proxy_auth" if values.iter().any(|value| *value == "REQUIRED") => Ok(Acl::Users(None)),

@@ -138,9 +138,8 @@ impl Bounds {
     pub(super) fn explain_labels(&self, acls: &Acls, page: &mut Page) {
         for name in &self.used {
             let whom = match acls.find(name) {
-                Some(Acl::Sources(networks)) => {
-                    let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
-                    format!("workers with `source = [\"{}\"]`", networks.join("\", \""))
+                Some(Acl::Sources(sources)) => {
+                    format!("workers whose `source` is in {}", sources.join(", "))
                 }
                 Some(_) | None => "workers that show a token".to_owned(),
             };
