@@ -247,7 +247,7 @@ fn told(report: &Report, kept: bool, extent: Extent) -> String {
         tally(report.heads, "signed head")
     );
     text += &match report.findings.len() + report.unlisted {
-        0 => format!("{GOOD}✓{GOOD:#} {held}: nothing was changed, removed or added\n"),
+        0 => format!("{GOOD}✓{GOOD:#} {held}: the chain is sound\n"),
         faults => format!("{BAD}{}{BAD:#} among {held}\n", count(faults, "finding")),
     };
     if let Some(first) = report.first.filter(|first| *first > 0) {

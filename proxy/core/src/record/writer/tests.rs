@@ -4,6 +4,7 @@ use std::{
     sync::Mutex,
 };
 
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use egret_policy::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -153,6 +154,21 @@ async fn the_text_of_a_line_is_what_its_hash_is_of() {
     }
     let head = fs::read_to_string(place.path().join(NEWEST_HEAD)).unwrap();
     assert_eq!(text.lines().last().unwrap(), head.trim_end(), "the very line");
+
+    // What anybody needs who has the head, and another program.
+    let head: Value = serde_json::from_str(&head).unwrap();
+    let text = |field: &str| head[field].as_str().unwrap().to_owned();
+    let before = head["seq"].as_u64().unwrap() - 1;
+    let signed = format!("egret audit head 1\n{before}\n{}\n{}\n", text("prev"), text("time"));
+    let bytes = |field: &str| {
+        let digits = text(field);
+        let pairs = (0..digits.len()).step_by(2);
+        let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        pairs.map(byte).collect::<Vec<_>>()
+    };
+    UnparsedPublicKey::new(&ED25519, bytes("key"))
+        .verify(signed.as_bytes(), &bytes("signature"))
+        .unwrap();
 }
 
 #[tokio::test]
