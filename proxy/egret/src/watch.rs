@@ -60,9 +60,7 @@ impl Watch {
             },
             Config::default(),
         );
-        let watcher = watcher
-            .inspect_err(|error| tracing::warn!(%error, "files cannot be watched; they are read again and again"))
-            .ok();
+        let watcher = watcher.inspect_err(|error| tracing::warn!(%error, "{UNWATCHED}")).ok();
         Self { watcher, noticed, change }
     }
 
@@ -90,7 +88,7 @@ impl Watch {
         let watched =
             places.keys().try_for_each(|folder| watcher.watch(folder, RecursiveMode::NonRecursive));
         if let Err(error) = watched {
-            tracing::warn!(%error, "files cannot be watched; they are read again and again");
+            tracing::warn!(%error, "{UNWATCHED}");
             self.watcher = None;
         }
     }
@@ -211,6 +209,7 @@ fn place(folder: &Path, name: &OsStr, places: &mut Places) {
     places.entry(folder.to_owned()).or_default().insert(name.to_owned());
 }
 
+const UNWATCHED: &str = "files cannot be watched; they are read again and again";
 /// As many links on one way as the kernel follows.
 const LINKS: usize = 40;
 /// Whether the system tells that a file was closed which somebody wrote.

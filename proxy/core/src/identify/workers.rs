@@ -80,7 +80,7 @@ pub struct Proofs {
     pub uid: Option<u32>,
 }
 
-/// The workers of one configuration file. Another one has others: see [`StaticWorkers::succeeded_by`].
+/// The workers of one configuration file; [`StaticWorkers::succeeded_by`] takes those of the next.
 #[derive(Debug, Default)]
 pub struct StaticWorkers {
     by_id: HashMap<Box<str>, Arc<KnownWorker>>,
