@@ -150,7 +150,8 @@ fn an_interrupt_from_the_terminal_reaches_the_command_once() {
         let flags = OFlags::RDWR | OFlags::NOCTTY;
         rustix::fs::open(&name, flags, Mode::empty()).unwrap()
     };
-    let script = "trap 'echo got INT' INT; echo ready; while :; do \
+    let script = "n=0; trap 'echo got INT' INT; \
+                  trap 'n=$((n + 1)); echo got USR1 $n' USR1; echo ready; while :; do \
                   read line && test \"$line\" = end && exit 4; done";
     // Standard library and kernel know no other safe way to a session with this terminal.
     let mut command = Command::new("setsid");
@@ -176,8 +177,17 @@ fn an_interrupt_from_the_terminal_reaches_the_command_once() {
         }
     };
     until(&mut shown, "ready");
+    // What egret makes of its own interrupt comes after what the command has made of it, as two
+    // that are pending would be one.
+    let egret = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(egret, Signal::STOP).unwrap();
     rustix::io::write(&terminal, b"\x03").unwrap();
     until(&mut shown, "got INT");
+    kill_process(egret, Signal::CONT).unwrap();
+    for round in 1..=6 {
+        kill_process(egret, Signal::USR1).unwrap();
+        until(&mut shown, &format!("got USR1 {round}"));
+    }
     rustix::io::write(&terminal, b"end\n").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(4));
     until(&mut shown, "end");
