@@ -64,7 +64,7 @@ impl Stage {
         let folder = tempfile::tempdir_in(self.entered.directory()).unwrap();
         let config = format!(
             "version = 1\nstate_dir = \"state\"\npolicy = \"policy.toml\"\n\
-             [dns]\nservers = [\"{}\"]\n\
+             [dns]\nservers = [\"{}\"]\ntimeout = \"5s\"\n\
              [[listener]]\naddress = \"127.0.0.1:0\"\nidentity = [\"anonymous\"]\n\
              [metrics]\naddress = \"127.0.0.1:0\"\n{more}",
             dns::ADDRESS

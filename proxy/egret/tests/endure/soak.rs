@@ -67,7 +67,7 @@ fn soak(stage: &Stage) {
     assert_eq!(series_of(&scene), series, "series of metrics came or went");
     let failed: Vec<_> = asked.iter().filter(|one| !one.is_served()).collect();
     assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), asked.len(), failed[0]);
-    caused.assert_each_took_place();
+    caused.assert_each_ended_as_it_should();
     wait_until("every socket is given back", || scene.proxy().sockets() <= at_rest);
     let left = scene.proxy().descriptors() - at_rest;
     assert!(left <= OWN, "{left} descriptors that are no sockets");
@@ -100,7 +100,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const SLACK: f64 = 6.0 * 1024.0 * 1024.0;
 /// The pool of 128 pipes with two ends each, and the files of a process.
 const OWN: usize = 2 * 128 + 32;
-/// Short, so that what is slow ends within the soak.
+/// Short, so that what is slow ends within the soak, and not so short that whoever waits for a
+/// processor seems slow.
 const LIMITS: &str = "[limits]\nheader_timeout = \"2s\"\nbody_idle_timeout = \"2s\"\n\
-                      first_byte_timeout = \"2s\"\nconnect_timeout = \"1s\"\n\
+                      first_byte_timeout = \"5s\"\nconnect_timeout = \"3s\"\n\
                       drain_timeout = \"2s\"\n";
