@@ -276,9 +276,11 @@ async fn serve<S>(
     let (mut winding_down, mut called) = (false, false);
     let ended = loop {
         tokio::select! {
-            ended = &mut serving => break ended,
-            // hyper does not read while an answer is awaited, so it would not see this.
+            biased;
+            // hyper does not read while an answer is awaited, so it would not see this; and where it
+            // does, it would take it for a body that is malformed.
             () = watch.reset() => return cut.now(ClosedBy::Client),
+            ended = &mut serving => break ended,
             () = wind_down.cancelled(), if !winding_down => {
                 winding_down = true;
                 serving.as_mut().graceful_shutdown();

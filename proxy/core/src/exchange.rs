@@ -511,7 +511,7 @@ async fn send(
     if announced(&parts.headers) > Some(limits.max_request_bytes) {
         return Err(Refusal::Upload(UploadError::TooLarge).into());
     }
-    upload.bound(limits.max_request_bytes);
+    upload.bound(limits.max_request_bytes, origin.cut());
     let interim = Interim::default();
     let bodiless = upload.is_end_stream();
     if bodiless {

@@ -121,6 +121,11 @@ impl Origin {
         self.way.clone()
     }
 
+    /// Returns what ends the connection with a reset.
+    pub(crate) fn cut(&self) -> Cut {
+        self.way.cut.clone()
+    }
+
     /// Returns what sends requests.
     pub(crate) fn sender(&mut self) -> &mut SendRequest<Upload> {
         self.sender.as_mut().expect("only ending the connection takes the sender away")

@@ -5,7 +5,9 @@
 //! record and completes it at its own end, however that comes about.
 
 use std::{
+    error::Error as _,
     future::Future,
+    io,
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -218,6 +220,8 @@ pub struct Upload {
     end: UploadState,
     /// That of the worker's connection.
     cut: Cut,
+    /// That of the connection to the origin, once there is one.
+    origin: Option<Cut>,
 }
 
 impl Upload {
@@ -231,7 +235,8 @@ impl Upload {
         let end = UploadState::default();
         let timer = Box::pin(sleep(idle));
         let (body, state) = (Some(body), end.clone());
-        let upload = Self { body, meter, limit: 0, idle, timer, held: None, end: state, cut };
+        let upload =
+            Self { body, meter, limit: 0, idle, timer, held: None, end: state, cut, origin: None };
         upload.note_end();
         (upload, end)
     }
@@ -240,16 +245,18 @@ impl Upload {
     pub(crate) fn empty(meter: Arc<Meter>, end: UploadState) -> Self {
         let timer = Box::pin(sleep(Duration::ZERO));
         let (idle, cut) = (Duration::ZERO, Cut::default());
-        Self { body: None, meter, limit: 0, idle, timer, held: None, end, cut }
+        Self { body: None, meter, limit: 0, idle, timer, held: None, end, cut, origin: None }
     }
 
     pub(crate) fn meter(&self) -> &Arc<Meter> {
         &self.meter
     }
 
-    /// Bounds the body; until then it may have no byte.
-    pub(crate) fn bound(&mut self, limit: u64) {
+    /// Bounds the body; until then it may have no byte. One that fails on its way cuts `origin`:
+    /// what the origin has of it must not look as if it had ended well.
+    pub(crate) fn bound(&mut self, limit: u64, origin: Cut) {
         self.limit = limit;
+        self.origin = Some(origin);
     }
 
     /// Holds the first byte back until the origin has asked for it, but not for ever: an origin may
@@ -268,6 +275,9 @@ impl Upload {
     }
 
     fn fail(&self, error: UploadError) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        if let Some(origin) = &self.origin {
+            origin.now(ClosedBy::Error);
+        }
         // The first fault is the cause; what follows it is noise.
         let _ = self.end.fault.set(error);
         Poll::Ready(Some(Err(error)))
@@ -291,7 +301,19 @@ impl Body for Upload {
             self.timer.as_mut().reset(next);
             return self.poll_frame(cx);
         }
-        match Pin::new(body).poll_frame(cx) {
+        let frame = Pin::new(body).poll_frame(cx);
+        if let Poll::Ready(Some(Err(error))) = &frame
+            && is_reset(error)
+        {
+            // Read before whoever watches the connection has seen it.
+            self.cut.now(ClosedBy::Client);
+        }
+        if frame.is_ready() && self.cut.is_made() {
+            // Whoever polls this is at work while it is being dropped: nothing goes on. Not even the
+            // end of the body, which would have the origin's side closed in good order.
+            return Poll::Pending;
+        }
+        match frame {
             Poll::Ready(None) => {
                 self.end.whole.store(true, Ordering::Release);
                 Poll::Ready(None)
@@ -303,10 +325,6 @@ impl Body for Upload {
                     self.end.whole.store(true, Ordering::Release);
                     return Poll::Ready(None);
                 };
-                if self.cut.is_made() {
-                    // Whoever polls this is at work while it is being dropped: nothing goes on.
-                    return Poll::Pending;
-                }
                 let length = data.len();
                 if self.meter.up() + length as u64 > self.limit {
                     return self.fail(UploadError::TooLarge);
@@ -333,6 +351,12 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         self.body.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
     }
+}
+
+/// Whether it was not the body that was wrong, but the connection that was reset.
+fn is_reset(error: &hyper::Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
 }
 
 /// How long an origin is given to ask for a body that was announced.
