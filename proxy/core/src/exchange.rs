@@ -309,7 +309,7 @@ async fn in_tunnel(
     let bounds =
         Bounds::new(granted.grant.limits(), granted.grant.expires(), connection.shared.clock.now());
     tokio::select! {
-        ready = origin.sender().ready() => ready.map_err(|_| Refusal::UpstreamReset)?,
+        ready = origin.ready() => ready.map_err(|_| Refusal::UpstreamReset)?,
         // The origin has answered early and does not take the rest of what it was sent.
         _ = bounds.exceeded(draft.meter()) => return Err(Refusal::UpstreamTimeout),
     }
@@ -544,7 +544,7 @@ async fn send(
     let flood = interim.listen(&mut request);
     let meter = draft.meter().clone();
     let answered = tokio::select! {
-        answered = origin.sender().try_send_request(request) => answered,
+        answered = origin.ask(request) => answered,
         () = flood.cancelled() => return Err(Refusal::UpstreamProtocol.into()),
         by = bounds.exceeded(&meter) => {
             // The answer has not begun, so there is a status left to say it with. Where the rule

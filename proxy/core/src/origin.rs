@@ -6,17 +6,28 @@
 //! Nothing is kept after an odd framing, and nothing that has a byte to be read.
 
 use std::{
+    future::Future,
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use egret_policy::{Authority, Scheme, Target, WorkerId};
-use hyper::client::conn::http1::{self, SendRequest};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{
+        TrySendError,
+        http1::{self, SendRequest},
+    },
+};
 use hyper_util::rt::TokioIo;
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -126,8 +137,22 @@ impl Origin {
         self.way.cut.clone()
     }
 
-    /// Returns what sends requests.
-    pub(crate) fn sender(&mut self) -> &mut SendRequest<Upload> {
+    /// Sends a request and returns the head of its answer. Given up before that, it has the
+    /// connection reset.
+    pub(crate) fn ask(
+        &mut self,
+        request: Request<Upload>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> {
+        let resets = Resets(Some(self.way.cut.clone()));
+        Asking { resets, sending: self.sender().try_send_request(request) }
+    }
+
+    /// Waits until the next request can be sent.
+    pub(crate) async fn ready(&mut self) -> hyper::Result<()> {
+        self.sender().ready().await
+    }
+
+    fn sender(&mut self) -> &mut SendRequest<Upload> {
         self.sender.as_mut().expect("only ending the connection takes the sender away")
     }
 
@@ -161,6 +186,38 @@ impl Drop for Origin {
     fn drop(&mut self) {
         if self.sender.is_some() {
             self.way.cut.now(ClosedBy::Client);
+        }
+    }
+}
+
+pin_project! {
+    /// A request that is on its way. Its parts are dropped in this order: the library ends a
+    /// connection in good order when nobody waits for the answer any more, so it is cut before.
+    struct Asking<F> {
+        resets: Resets,
+        #[pin]
+        sending: F,
+    }
+}
+
+/// Cuts when it is dropped, unless it was told not to.
+struct Resets(Option<Cut>);
+
+impl<F: Future> Future for Asking<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let parts = self.project();
+        let answered = ready!(parts.sending.poll(cx));
+        parts.resets.0 = None;
+        Poll::Ready(answered)
+    }
+}
+
+impl Drop for Resets {
+    fn drop(&mut self) {
+        if let Some(cut) = &self.0 {
+            cut.now(ClosedBy::Client);
         }
     }
 }

@@ -374,10 +374,11 @@ pub(crate) enum DownloadError {
 /// An answer's body on its way to the worker. Its time limits are watched from outside: a worker
 /// that does not read keeps this from being asked for more.
 pub(crate) struct Download {
+    /// Until the exchange has ended. Before `body`, so that it is dropped first: the connection is
+    /// reset, and not ended in good order because nobody takes the answer.
+    open: Option<Open>,
     body: Incoming,
     limit: u64,
-    /// Until the exchange has ended.
-    open: Option<Open>,
 }
 
 /// What an answer that is being relayed keeps open.
@@ -398,7 +399,7 @@ impl Download {
         hold: Box<dyn Send + Sync>,
     ) -> Self {
         let open = Some(Open { draft, release, _hold: hold });
-        let mut download = Self { body, limit, open };
+        let mut download = Self { open, body, limit };
         if download.body.is_end_stream() {
             download.end();
         }
