@@ -187,7 +187,12 @@ impl Law {
         if *protocol == Protocol::Request {
             lines += &format!("methods = [{}]\n", quoted(method));
             // Where rules tell the paths of the host apart, this one has to as well.
-            let told_apart = near.iter().any(|near| misses(near, Field::Paths));
+            let has_paths = |near: &NearRule| {
+                self.outline
+                    .rule(near.id.as_str())
+                    .is_some_and(|rule| !rule.values("paths").is_empty())
+            };
+            let told_apart = near.iter().any(|near| misses(near, Field::Paths) || has_paths(near));
             if told_apart {
                 let path = path(asked)?;
                 lines += &format!("paths = [{}]\n", quoted(path));

@@ -1,10 +1,14 @@
 //! The listener of `[metrics]`: three paths, read only, without authentication.
 //!
 //! It answers until the process ends, so that a drain can be watched to its end. Connections, the
-//! size of a head and the time for all of it are bounded; one connection is one question. Whoever
-//! reaches the address may read it, so the answers hold nothing of any exchange.
+//! size of a head and the time for all of it are bounded; one connection is one question, and where
+//! too many are open the oldest one goes: who asks and listens is answered in a moment, who holds
+//! connections open keeps nobody out. Whoever reaches the address may read it, so the answers hold
+//! nothing of any exchange.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -16,8 +20,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 
@@ -44,20 +47,22 @@ impl Endpoint {
 
     /// Answers for as long as it is polled.
     pub(crate) async fn serve(self, observed: Arc<Observed>) {
-        let slots = Arc::new(Semaphore::new(CONNECTIONS));
-        let mut open = JoinSet::new();
+        let mut answering = JoinSet::new();
+        // Those that may be open, the oldest one first.
+        let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
         loop {
-            // Whoever finds no slot waits in the kernel.
-            let slot = slots.clone().acquire_owned().await.expect("nobody closes it");
-            while open.try_join_next().is_some() {}
+            while answering.try_join_next().is_some() {}
             match self.socket.accept().await {
                 Ok((stream, _)) => {
-                    let observed = observed.clone();
-                    open.spawn(async move {
-                        // Too slow: the socket is dropped.
-                        let _ = timeout(WITHIN, answer(stream, observed)).await;
-                        drop(slot);
-                    });
+                    open.retain(|connection| !connection.is_finished());
+                    if open.len() == CONNECTIONS
+                        && let Some(oldest) = open.pop_front()
+                    {
+                        oldest.abort();
+                    }
+                    // Too slow: the socket is dropped.
+                    let answer = timeout(WITHIN, answer(stream, observed.clone()));
+                    open.push_back(answering.spawn(async move { drop(answer.await) }));
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the metrics cannot be asked for at the moment");
@@ -78,7 +83,7 @@ async fn answer(stream: TcpStream, observed: Arc<Observed>) {
         .max_headers(FIELDS)
         .max_buf_size(HEAD)
         .timer(TokioTimer::new())
-        .header_read_timeout(WITHIN)
+        .header_read_timeout(HEAD_WITHIN)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = serving.await {
         tracing::debug!(%error, "a question about the metrics was not understood or not waited for");
@@ -140,8 +145,10 @@ const METRICS: &str = "/metrics";
 const HEALTH: &str = "/healthz";
 const READY: &str = "/readyz";
 
-/// Some servers that scrape and some probes, and nobody is kept waiting for long by the rest.
+/// Some servers that scrape and some probes.
 const CONNECTIONS: usize = 32;
+/// For a head: who asks has it ready.
+const HEAD_WITHIN: Duration = Duration::from_secs(2);
 /// For a whole connection, from the first byte of the head to the last of the answer.
 const WITHIN: Duration = Duration::from_secs(10);
 /// How long the loop rests when the machine has nothing to give.

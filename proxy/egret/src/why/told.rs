@@ -137,7 +137,8 @@ impl Told {
         line("who", self.who());
         if method.is_some() {
             let method = method.as_deref().unwrap_or_default();
-            let scheme = self.decision.scheme.as_deref().map(|scheme| format!("  ({scheme})"));
+            let scheme =
+                self.decision.scheme.as_deref().map(|scheme| format!("  ({})", shown(scheme)));
             let target = shown(&self.decision.target());
             line("what", format!("{} {target}{}", shown(method), scheme.unwrap_or_default()));
         }

@@ -215,6 +215,23 @@ fn a_drain_can_be_watched_to_its_end() {
 }
 
 #[test]
+fn who_holds_connections_open_keeps_nobody_out() {
+    let watched = Watched::ready();
+    let hold = || {
+        let mut stream = TcpStream::connect(watched.metrics).unwrap();
+        stream.write_all(b"GET /he").unwrap();
+        stream
+    };
+    let mut oldest = hold();
+    let rest: Vec<_> = (0..100).map(|_| hold()).collect();
+    // The oldest one has made room, long before its time is up.
+    let mut end = Vec::new();
+    let _ = oldest.read_to_end(&mut end);
+    watched.get("/healthz").is(200, "application/json");
+    drop(rest);
+}
+
+#[test]
 fn without_the_section_nobody_listens_and_a_port_that_is_taken_is_69() {
     let place = Place::ready();
     let serving = place.serve(&["serve"]);

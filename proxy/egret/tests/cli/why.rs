@@ -244,6 +244,17 @@ fn a_worker_cannot_have_a_pattern_allowed_by_asking_for_it() {
 }
 
 #[test]
+fn a_rule_that_tells_paths_apart_gets_no_neighbour_that_opens_them_all() {
+    let mut record = get("plain.test", "/open/x", "port_not_allowed");
+    record["port"] = json!(8080);
+    let (_, denial) = why(record);
+    let remedies = denial["remedies"].as_array().unwrap().iter();
+    let neighbour = remedies.map(|remedy| remedy["lines"].as_str().unwrap());
+    let neighbour = neighbour.filter(|lines| lines.contains("[[rule]]")).next_back().unwrap();
+    assert!(neighbour.contains("paths = [\"/open/x\"]"), "{neighbour}");
+}
+
+#[test]
 fn a_private_address_is_opened_by_a_network_entry_and_a_mixed_answer_too() {
     let (place, denial) = why(json!({
         "host": "api.example.com", "port": 443, "rule": "code",
@@ -325,7 +336,7 @@ fn foreign_and_torn_lines_are_passed_over_and_counted_and_nothing_reaches_the_te
     let place = place(|records| {
         records.raw("not a record\n");
         records.decision(json!({
-            "method": "GET", "scheme": "http", "host": "plain.test", "port": 80,
+            "method": "GET", "scheme": "http\u{1b}[1m", "host": "plain.test", "port": 80,
             "path": "/\u{1b}[2J\u{202e}", "reason": "egress.path_not_allowed",
         }));
         records.raw("{\"seq\":9,\"event\":\"decis");
