@@ -85,6 +85,8 @@ pub(super) struct End {
     pub(super) number: u32,
     pub(super) length: u64,
     pub(super) chain: Chain,
+    /// Lines after the newest signed head.
+    pub(super) unsigned: u64,
     /// Bytes of a torn line, in all.
     pub(super) torn: u64,
     /// Segments without a whole line, after the one to go on in.
@@ -93,8 +95,15 @@ pub(super) struct End {
 
 /// Finds the end of the record in a directory. Changes nothing.
 pub(super) fn find(directory: &Path, own: PublicKey) -> Result<End, OpenError> {
-    let mut end = End { number: FIRST, length: 0, chain: Chain::EMPTY, torn: 0, begun: Vec::new() };
-    let mut key = None;
+    let mut end = End {
+        number: FIRST,
+        length: 0,
+        chain: Chain::EMPTY,
+        unsigned: 0,
+        torn: 0,
+        begun: Vec::new(),
+    };
+    let (mut signed, mut key) = (None, None);
     let mut numbers = segments(directory).map_err(|error| OpenError::using(directory, error))?;
     while let Some(number) = numbers.pop() {
         let path = segment(directory, number);
@@ -107,7 +116,11 @@ pub(super) fn find(directory: &Path, own: PublicKey) -> Result<End, OpenError> {
         (end.number, end.length) = (number, tail.length);
         let before = numbers.last().map(|number| segment(directory, *number));
         if tail.length > 0 {
-            (end.chain, key) = judge(&path, &tail, before.as_deref())?;
+            let verifier = judge(&path, &tail, before.as_deref())?;
+            end.chain = verifier
+                .next()
+                .ok_or_else(|| OpenError::Broken { path: path.clone(), fault: Fault::Empty })?;
+            (signed, key) = (verifier.last_head(), verifier.key());
         }
         break;
     }
@@ -115,6 +128,9 @@ pub(super) fn find(directory: &Path, own: PublicKey) -> Result<End, OpenError> {
     if let Some(head) = head.as_ref().filter(|head| head.seq() >= end.chain.seq) {
         return Err(OpenError::Cut { directory: directory.to_owned(), head: head.seq() });
     }
+    // The last head may be before what was read, or not be beside the segments yet.
+    let signed = signed.max(head.as_ref().map(KeptHead::seq));
+    end.unsigned = end.chain.seq.saturating_sub(signed.map_or(0, |head| head.saturating_add(1)));
     match head.map(|head| head.key()).into_iter().chain(key).find(|key| *key != own) {
         Some(found) => Err(OpenError::OtherKey { directory: directory.to_owned(), found, own }),
         None => Ok(end),
@@ -122,11 +138,7 @@ pub(super) fn find(directory: &Path, own: PublicKey) -> Result<End, OpenError> {
 }
 
 /// Judges the last lines of a segment, and how they go on from the segment before.
-fn judge(
-    path: &Path,
-    tail: &Tail,
-    before: Option<&Path>,
-) -> Result<(Chain, Option<PublicKey>), OpenError> {
+fn judge(path: &Path, tail: &Tail, before: Option<&Path>) -> Result<Verifier, OpenError> {
     let mut verifier = Verifier::default();
     if let (true, Some(before)) = (tail.whole, before) {
         let tail = self::tail(before).map_err(|error| OpenError::using(before, error))?;
@@ -137,10 +149,7 @@ fn judge(
         }
     }
     feed(&mut verifier, path, tail)?;
-    let chain = verifier
-        .next()
-        .ok_or_else(|| OpenError::Broken { path: path.to_owned(), fault: Fault::Empty })?;
-    Ok((chain, verifier.key()))
+    Ok(verifier)
 }
 
 fn feed(verifier: &mut Verifier, path: &Path, tail: &Tail) -> Result<(), OpenError> {

@@ -17,10 +17,12 @@ pub(crate) enum Event {
     /// it: live entries that were cut, or problems of the policy that was refused.
     #[serde(rename = "policy")]
     Policy,
-    /// A recorder began to write. What came before it ended with a whole line.
+    /// A recorder began to write. What came before it ended with a whole line. `unsigned` of those
+    /// lines were after the newest signed head: nothing but the file vouches for them.
     #[serde(rename = "audit.start")]
     Start,
-    /// A recorder began to write after a crash; `count` bytes of a torn line were cut off.
+    /// A recorder began to write after a crash; `count` bytes of a torn line were cut off, and
+    /// `unsigned` is as at a start.
     #[serde(rename = "audit.restart")]
     Restart,
     /// A signature over the line before this one, and so over all before it.
@@ -32,7 +34,8 @@ pub(crate) enum Event {
     /// `count` records that could not be written; what was kept of that time precedes this line.
     #[serde(rename = "audit.lost")]
     Lost,
-    /// A segment older than `[audit] keep` was removed, and where the chain begins without it.
+    /// A segment older than `[audit] keep` was removed, and where the chain begins without it;
+    /// signed, or it would explain nothing.
     #[serde(rename = "audit.removed")]
     Removed,
 }

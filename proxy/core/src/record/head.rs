@@ -3,7 +3,9 @@
 //! A head is a line like any other, signed with Ed25519 over the number and the hash of the line
 //! before it and over its own time. Since that hash depends on every line before, a head that is
 //! kept elsewhere shows whether one of them was changed, removed or added since. It cannot show
-//! what was done to lines after it, nor that the holder of the key told the truth.
+//! what was done to lines after it, nor that the holder of the key told the truth. The removal of
+//! a segment is signed by itself: where a chain begins is for the holder of the key to say, and
+//! not for whoever can append a line.
 
 use std::fmt;
 
@@ -57,7 +59,16 @@ impl HeadKey {
 
     /// Signs that line `seq` has this hash; the signature in hex.
     pub(super) fn sign(&self, seq: u64, hash: &LineHash, time: &str) -> String {
-        hex::text(self.pair.sign(statement(seq, hash, time).as_bytes()).as_ref())
+        self.signature(&statement(seq, hash, time))
+    }
+
+    /// Signs that a segment was removed; the signature in hex.
+    pub(super) fn sign_removal(&self, removal: &Removal<'_>) -> String {
+        self.signature(&removal.statement())
+    }
+
+    fn signature(&self, statement: &str) -> String {
+        hex::text(self.pair.sign(statement.as_bytes()).as_ref())
     }
 }
 
@@ -86,8 +97,16 @@ impl PublicKey {
         time: &str,
         signature: &str,
     ) -> bool {
+        self.verifies(&statement(seq, hash, time), signature)
+    }
+
+    /// Whether the holder of the key has signed that a segment was removed.
+    pub(super) fn has_signed_removal(&self, removal: &Removal<'_>, signature: &str) -> bool {
+        self.verifies(&removal.statement(), signature)
+    }
+
+    fn verifies(&self, statement: &str, signature: &str) -> bool {
         let Some(signature) = hex::read::<64>(signature.as_bytes()) else { return false };
-        let statement = statement(seq, hash, time);
         UnparsedPublicKey::new(&ED25519, self.0).verify(statement.as_bytes(), &signature).is_ok()
     }
 }
@@ -101,6 +120,24 @@ impl fmt::Display for PublicKey {
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// That a segment was removed, and where the chain begins without it.
+#[derive(Debug)]
+pub(super) struct Removal<'r> {
+    pub(super) time: &'r str,
+    pub(super) segment: &'r str,
+    /// `seq` of the line that is the first now.
+    pub(super) begins_at: u64,
+    /// `prev` of that line.
+    pub(super) begins_after: &'r str,
+}
+
+impl Removal<'_> {
+    fn statement(&self) -> String {
+        let Self { time, segment, begins_at, begins_after } = self;
+        format!("egret audit removed 1\n{segment}\n{begins_at}\n{begins_after}\n{time}\n")
     }
 }
 

@@ -114,7 +114,8 @@ impl Ledger {
             }
             Err(error) => return Err(using(error.into())),
         }
-        let End { number, length, chain, torn, begun } = end::find(directory, key.public())?;
+        let End { number, length, chain, unsigned, torn, begun } =
+            end::find(directory, key.public())?;
         for path in begun {
             fs::remove_file(&path).map_err(|error| OpenError::using(&path, error))?;
         }
@@ -141,7 +142,8 @@ impl Ledger {
             headed: false,
             unsynced: false,
         };
-        let line = Line { count, ..ledger.own_line(event) };
+        let unsigned = Some(unsigned).filter(|lines| *lines > 0);
+        let line = Line { count, unsigned, ..ledger.own_line(event) };
         ledger.chain.seal(&line, &mut ledger.kept);
         Ok(ledger)
     }

@@ -66,6 +66,9 @@ pub(crate) struct Line {
     pub(super) closed_by: Option<ClosedBy>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) count: Option<u64>,
+    /// Lines after the newest signed head that a start has found, and that it goes on after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unsigned: Option<u64>,
 }
 
 /// A signed head ([`Event::Head`]).
@@ -87,4 +90,6 @@ pub(super) struct RemovedLine<'r> {
     pub(super) begins_at: u64,
     /// `prev` of that line.
     pub(super) begins_after: &'r str,
+    pub(super) key: &'r str,
+    pub(super) signature: &'r str,
 }

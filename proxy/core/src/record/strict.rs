@@ -26,6 +26,7 @@ pub(super) struct Said<'l> {
     pub(super) seq: u64,
     pub(super) time: Cow<'l, str>,
     pub(super) event: Cow<'l, str>,
+    pub(super) segment: Option<Cow<'l, str>>,
     pub(super) begins_at: Option<u64>,
     pub(super) begins_after: Option<Cow<'l, str>>,
     pub(super) key: Option<Cow<'l, str>>,
@@ -63,7 +64,7 @@ enum Kind {
 }
 
 /// All fields, in the order in which they are written.
-const FIELDS: [(&str, Kind); 36] = [
+const FIELDS: [(&str, Kind); 37] = [
     ("seq", Kind::Number),
     ("id", Kind::Text),
     ("time", Kind::Text),
@@ -93,6 +94,7 @@ const FIELDS: [(&str, Kind); 36] = [
     ("total_ms", Kind::Number),
     ("closed_by", Kind::Text),
     ("count", Kind::Number),
+    ("unsigned", Kind::Number),
     ("segment", Kind::Text),
     ("begins_at", Kind::Number),
     ("begins_after", Kind::Text),
@@ -135,6 +137,7 @@ impl<'l> Visitor<'l> for FieldsInOrder {
                     match *name {
                         "time" => said.time = text,
                         "event" => said.event = text,
+                        "segment" => said.segment = Some(text),
                         "begins_after" => said.begins_after = Some(text),
                         "key" => said.key = Some(text),
                         "signature" => said.signature = Some(text),

@@ -9,7 +9,7 @@ use std::io::{self, BufRead, Read};
 
 use super::{
     chain::{Chain, LineHash},
-    head::PublicKey,
+    head::{PublicKey, Removal},
     strict::{self, Said, StrictLine},
 };
 
@@ -41,15 +41,16 @@ pub enum Fault {
     /// The line continues another one than that before it.
     #[error("the line does not continue the one before it: its `prev` is not that one's hash")]
     Prev,
-    /// A signed head whose signature is not that of its key over the line before.
-    #[error("the signature of this head is not valid")]
+    /// A signed head whose signature is not that of its key over the line before, or a removal
+    /// whose signature is not that of its key over what it says.
+    #[error("the signature of this line is missing or not valid")]
     Signature,
-    /// A signed head under another key than those before.
-    #[error("this head is signed under key {found}, and those before under {before}")]
+    /// A signed line under another key than those before.
+    #[error("this line is signed under key {found}, and those before under {before}")]
     Key {
         /// The key up to here.
         before: PublicKey,
-        /// The key of this head.
+        /// The key of this line.
         found: PublicKey,
     },
     /// The last line of a file has no end.
@@ -151,6 +152,8 @@ pub struct Verifier {
     lines: u64,
     heads: u64,
     since_head: u64,
+    /// The number of the last head.
+    last_head: Option<u64>,
     /// Heads that are still to be found.
     sought: Vec<KeptHead>,
 }
@@ -166,6 +169,8 @@ pub struct Verified {
     pub since_head: u64,
     /// The number of the first line.
     pub first: Option<u64>,
+    /// Whether a signed record says that what was before it was removed by age.
+    pub removed: bool,
     /// The number and the hash of the last line.
     pub last: Option<(u64, LineHash)>,
     /// The key that has signed the heads.
@@ -252,16 +257,24 @@ impl Verifier {
         if let Some(key) = signed(&strict)? {
             self.heads += 1;
             self.since_head = 0;
-            let before = *self.key.get_or_insert(key);
-            if before != key {
-                return Err(Fault::Key { before, found: key });
-            }
+            self.last_head = Some(seq);
+            self.under(key)?;
         }
-        let Said { event, begins_at, begins_after, .. } = &strict.said;
-        self.begin_explained |= event == "audit.removed"
-            && *begins_at == Some(begin.seq)
-            && begins_after.as_deref() == Some(&*begin.prev.to_string());
+        if let Some((key, removal)) = removed(&strict)? {
+            self.under(key)?;
+            self.begin_explained |=
+                removal.begins_at == begin.seq && removal.begins_after == begin.prev.to_string();
+        }
         Ok(())
+    }
+
+    /// Judges the key that has signed a line.
+    fn under(&mut self, key: PublicKey) -> Result<(), Fault> {
+        let before = *self.key.get_or_insert(key);
+        match before == key {
+            true => Ok(()),
+            false => Err(Fault::Key { before, found: key }),
+        }
     }
 
     /// Judges the chain as a whole, once all of its lines were.
@@ -287,6 +300,7 @@ impl Verifier {
             heads: self.heads,
             since_head: self.since_head,
             first: self.begin.map(|begin| begin.seq),
+            removed: self.begin_explained,
             last: self.next.map(|next| (next.seq.wrapping_sub(1), next.prev)),
             key: self.key,
         };
@@ -296,6 +310,11 @@ impl Verifier {
     /// Returns what the next line has to continue.
     pub(super) fn next(&self) -> Option<Chain> {
         self.next
+    }
+
+    /// Returns the number of the last head so far.
+    pub(super) fn last_head(&self) -> Option<u64> {
+        self.last_head
     }
 
     /// Returns the key of the heads so far.
@@ -333,6 +352,27 @@ fn signed(line: &StrictLine<'_>) -> Result<Option<PublicKey>, Fault> {
         return Err(Fault::Signature);
     }
     Ok(Some(key))
+}
+
+/// The removal that a line is about, and the key that has signed it; nothing where it is another.
+fn removed<'s>(line: &'s StrictLine<'_>) -> Result<Option<(PublicKey, Removal<'s>)>, Fault> {
+    let Said { time, event, segment, begins_at, begins_after, key, signature, .. } = &line.said;
+    if event != "audit.removed" {
+        return Ok(None);
+    }
+    let (Some(segment), Some(begins_at), Some(begins_after)) =
+        (segment.as_deref(), *begins_at, begins_after.as_deref())
+    else {
+        return Err(Fault::Syntax("it does not say what was removed".to_owned()));
+    };
+    let (Some(key), Some(signature)) = (key.as_deref().and_then(PublicKey::read), signature) else {
+        return Err(Fault::Signature);
+    };
+    let removal = Removal { time, segment, begins_at, begins_after };
+    if !key.has_signed_removal(&removal, signature) {
+        return Err(Fault::Signature);
+    }
+    Ok(Some((key, removal)))
 }
 
 /// Reads past the end of a line, in pieces.

@@ -63,6 +63,9 @@ struct Report {
     heads: u64,
     /// `seq` of the first line.
     first: Option<u64>,
+    /// Whether what was before it was removed by age.
+    #[serde(skip)]
+    removed: bool,
     last: Option<Last>,
     /// The public key of the heads.
     key: Option<String>,
@@ -196,13 +199,14 @@ impl Record {
         held_against: impl Iterator<Item = &'p Path>,
         findings: Findings,
     ) -> Report {
-        let Verified { lines, heads, since_head, first, last, key } = verified;
+        let Verified { lines, heads, since_head, first, removed, last, key } = verified;
         Report {
             ok: findings.listed.is_empty(),
             segments: self.files.len(),
             lines,
             heads,
             first,
+            removed,
             last: last.map(|(seq, hash)| Last { seq, hash: hash.to_string() }),
             key: key.map(|key| key.to_string()),
             since_head,
@@ -252,9 +256,11 @@ fn told(report: &Report, kept: bool, extent: Extent) -> String {
     };
     if let Some(first) = report.first.filter(|first| *first > 0) {
         text += &match extent {
-            Extent::Whole => {
+            Extent::Whole if report.removed => {
                 format!("  it begins with line {first}; those before were removed by age\n")
             }
+            // Among the findings.
+            Extent::Whole => String::new(),
             Extent::Part => {
                 format!("  it begins with line {first}; what came before was not given\n")
             }

@@ -16,6 +16,7 @@ use super::{Ledger, sync_directory};
 use crate::record::{
     chain::Chain,
     event::Event,
+    head::Removal,
     line::RemovedLine,
     segments::{segment, segment_name, segments},
     strict, time, verify,
@@ -73,12 +74,22 @@ impl Ledger {
                 first(&segment(&directory, next))?
             };
             self.catch_up().map_err(io::Error::other)?;
-            self.put_record(&RemovedLine {
+            let removal = Removal {
                 time: &time(&*self.clock),
-                event: Event::Removed,
                 segment: &segment_name(old),
                 begins_at: begin.seq,
                 begins_after: &begin.prev.to_string(),
+            };
+            let (key, signature) = (self.key.public(), self.key.sign_removal(&removal));
+            let Removal { time, segment, begins_at, begins_after } = removal;
+            self.put_record(&RemovedLine {
+                time,
+                event: Event::Removed,
+                segment,
+                begins_at,
+                begins_after,
+                key: &key.to_string(),
+                signature: &signature,
             })
             .map_err(io::Error::other)?;
             self.sync().map_err(io::Error::other)?;

@@ -1,4 +1,8 @@
-use crate::record::{event::Event, head::HeadKey, line::HeadLine};
+use crate::record::{
+    event::Event,
+    head::HeadKey,
+    line::{HeadLine, RemovedLine},
+};
 
 use super::*;
 
@@ -51,6 +55,31 @@ impl Written {
         let (key, signature) = (self.key.public().to_string(), self.key.sign(seq - 1, &prev, TIME));
         let (key, signature) = (key.as_str(), signature.as_str());
         self.head = self.seal(&HeadLine { time: TIME, event: Event::Head, key, signature });
+        self
+    }
+
+    /// Removes the first segment, and says so under a key.
+    fn removal(mut self, signed: &HeadKey, stated: &HeadKey) -> Self {
+        self.segments.remove(0);
+        let first = self.segments[0].split(|byte| *byte == b'\n').next().unwrap();
+        let first = strict::read(first).unwrap();
+        let removal = Removal {
+            time: TIME,
+            segment: "00000001.jsonl",
+            begins_at: first.said.seq,
+            begins_after: &first.prev.to_string(),
+        };
+        let (key, signature) = (stated.public().to_string(), signed.sign_removal(&removal));
+        let Removal { time, segment, begins_at, begins_after } = removal;
+        self.seal(&RemovedLine {
+            time,
+            event: Event::Removed,
+            segment,
+            begins_at,
+            begins_after,
+            key: &key,
+            signature: &signature,
+        });
         self
     }
 
@@ -141,6 +170,43 @@ fn a_part_is_judged_without_its_beginning() {
     let second = &written.segments[1..];
     assert_eq!(faults(second, None, Extent::Part), []);
     assert_eq!(faults(second, None, Extent::Whole), [Fault::Beginning { seq: 6 }]);
+}
+
+#[test]
+fn a_beginning_is_explained_by_the_holder_of_the_key_alone() {
+    let written = || Written::new().lines(5).head().segment().lines(3).head();
+    let check = |signed: Option<&HeadKey>, stated: Option<&HeadKey>, expected: &[&str]| {
+        let written = written();
+        let (kept, own) =
+            (written.kept(), HeadKey::from_pkcs8(written.key.to_pkcs8().unwrap().as_ref()));
+        let own = own.unwrap();
+        let written = written.removal(signed.unwrap_or(&own), stated.unwrap_or(&own));
+        for kept in [None, Some(kept)] {
+            let (verified, faults) = judged(&written.segments, kept, Extent::Whole);
+            let words: Vec<_> = faults.iter().map(Fault::word).collect();
+            assert_eq!(words, expected, "{faults:?}");
+            assert_eq!(verified.removed, expected.is_empty());
+        }
+    };
+    let stranger = HeadKey::generate().unwrap();
+    check(None, None, &[]);
+    check(Some(&stranger), Some(&stranger), &["key", "beginning"]);
+    check(Some(&stranger), None, &["signature", "beginning"]);
+
+    // What anybody can append who can write the file.
+    let mut cut = written();
+    cut.segments.remove(0);
+    let first = strict::read(cut.segments[0].split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    let (seq, prev) = (first.said.seq, first.prev);
+    let Chain { seq: next, prev: last } = cut.chain;
+    let fields = format!(
+        r#""time":"{TIME}","event":"audit.removed","segment":"00000001.jsonl","begins_at":{seq},"begins_after":"{prev}""#
+    );
+    let sealed = format!(r#"{{"seq":{next},{fields},"prev":"{last}""#);
+    let hash = LineHash::of(sealed.as_bytes());
+    cut.segments.push(format!("{sealed},\"hash\":\"{hash}\"}}\n").into_bytes());
+    let found = faults(&cut.segments, Some(cut.kept()), Extent::Whole);
+    assert_eq!(found, [Fault::Signature, Fault::Beginning { seq }]);
 }
 
 #[test]

@@ -215,6 +215,35 @@ async fn a_torn_last_line_is_cut_off_and_nothing_before_it() {
 }
 
 #[tokio::test]
+async fn a_start_says_how_many_lines_it_takes_over_that_nobody_has_signed() {
+    let place = Place::new();
+    let (recorder, flush) = place.open().unwrap();
+    write_some(&recorder, 2).await;
+    // As a kill would leave it: without a head.
+    let killed = fs::read(place.first()).unwrap();
+    flush.wait();
+    let (head, whole) = (place.path().join(NEWEST_HEAD), fs::read(place.first()).unwrap());
+    let signed = fs::read(&head).unwrap();
+    let started = |text: &[u8], head: Option<&[u8]>| {
+        let place = Place { folder: TempDir::new().unwrap(), key: place.key.clone() };
+        fs::write(place.first(), text).unwrap();
+        if let Some(head) = head {
+            fs::write(place.path().join(NEWEST_HEAD), head).unwrap();
+        }
+        place.open().unwrap().1.wait();
+        let start = text.iter().filter(|byte| **byte == b'\n').count();
+        let start = place.lines().swap_remove(start);
+        (start["event"].as_str().unwrap().to_owned(), start["unsigned"].as_u64())
+    };
+    let event = |event: &str, unsigned| (event.to_owned(), unsigned);
+    assert_eq!(started(&killed, None), event("audit.start", Some(3)));
+    assert_eq!(started(&[&killed, &b"{\"se"[..]].concat(), None), event("audit.restart", Some(3)));
+    assert_eq!(started(&whole, None), event("audit.start", None));
+    assert_eq!(started(&whole, Some(&signed)), event("audit.start", None));
+    assert_eq!(started(b"", None), event("audit.start", None));
+}
+
+#[tokio::test]
 async fn what_is_not_the_end_of_a_chain_is_not_built_upon() {
     let good = Place::new();
     let (recorder, flush) = good.open().unwrap();
