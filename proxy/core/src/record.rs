@@ -27,7 +27,11 @@ pub use self::{
     verify::{Extent, Fault, KeptHead, Verified, Verifier},
     writer::{Flush, PolicyChange, RecordError, Recorder},
 };
-use self::{event::Event, line::Line, writer::Room};
+use self::{
+    event::Event,
+    line::Line,
+    writer::{Otherwise, Room},
+};
 use crate::{
     clock::Clock,
     limit::DenialSum,
@@ -111,6 +115,8 @@ pub(crate) struct Draft {
     /// Room for each record, taken before the exchange began; gone once it is written.
     decision: Option<Room>,
     completion: Option<Room>,
+    /// Whether the decision is in the record.
+    acknowledged: bool,
     /// What the policy said, while the decision is not written.
     permitted: Option<Verdict>,
     opened: Instant,
@@ -118,7 +124,8 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// Opens the record of an exchange; refuses when the recorder has no room within its bound.
+    /// Opens the record of an exchange; refuses when the recorder has no room within its bound, or
+    /// cannot write.
     pub(crate) async fn open(
         recorder: &Recorder,
         metrics: &Arc<Metrics>,
@@ -127,7 +134,8 @@ impl Draft {
         listener: &str,
         client: Option<SocketAddr>,
     ) -> Result<Self, RecordError> {
-        let (decision, completion) = (recorder.reserve().await?, recorder.reserve().await?);
+        let reserve = async || recorder.reserve().await.inspect_err(|_| recorder.lose());
+        let (decision, completion) = (reserve().await?, reserve().await?);
         let line = Box::new(Line {
             id: Some(Ulid::generate().to_string()),
             listener: Some(listener.to_owned()),
@@ -141,6 +149,7 @@ impl Draft {
             cut: cut.clone(),
             decision: Some(decision),
             completion: Some(completion),
+            acknowledged: false,
             permitted: None,
             opened: Instant::now(),
             meter: Arc::new(Meter::new(metrics.clone())),
@@ -273,6 +282,7 @@ impl Draft {
     async fn decide(&mut self, judged: Judged, reason: Code) -> Result<(), RecordError> {
         let Some(room) = self.decision.take() else { return Ok(()) };
         let written = room.write(self.decision(judged, reason)).await;
+        self.acknowledged = written.is_ok();
         if written.is_err() {
             // What could not be decided on record was refused; its end is not kept for later.
             self.completion = None;
@@ -315,7 +325,8 @@ impl Draft {
         let Some(room) = self.completion.take() else { return };
         if let (Some(verdict), Some(room)) = (self.permitted, self.decision.take()) {
             let (judged, reason) = told(verdict);
-            room.tell(self.decision(judged, reason));
+            // Nothing has gone upstream by it.
+            room.tell(self.decision(judged, reason), Otherwise::Counted);
         }
         let mut line = std::mem::take(&mut self.line);
         line.event = Event::Completion;
@@ -335,7 +346,7 @@ impl Draft {
             Some(200) if connect => {}
             Some(_) | None => self.metrics().request.observe(took),
         }
-        room.tell(line);
+        room.tell(line, if self.acknowledged { Otherwise::Kept } else { Otherwise::Counted });
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! A file consists of whole lines always: what was half written is cut off again. While writing
 //! fails, nothing is acknowledged under [`OnFailure::Refuse`]; what has happened already
-//! (completions) is kept for later, and everything else is counted. The first line that can be
+//! (completions of what is on record) is kept for later, within a bound, and everything else is
+//! counted. The first line that can be
 //! written again says how many records are missing.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Write},
+    mem,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -20,6 +22,7 @@ use rustix::{
 };
 use serde::Serialize;
 
+use self::kept::Kept;
 use super::{
     chain::Chain,
     end::{self, End, NEWEST_HEAD, OpenError},
@@ -29,10 +32,11 @@ use super::{
     segments::segment,
     standing::Standing,
     time,
-    writer::{Message, RecordError},
+    writer::{Message, Otherwise, RecordError},
 };
 use crate::{clock::Clock, seldom::Seldom};
 
+mod kept;
 mod rotation;
 
 /// How exchanges are recorded.
@@ -84,9 +88,8 @@ pub(super) struct Ledger {
     length: u64,
     /// The length from which on the segment is to be ended.
     full_at: u64,
-    /// Lines that could not be written yet; the chain goes on after them. At most one for each
-    /// exchange that was open when writing began to fail, since none is let through after that.
-    kept: Vec<u8>,
+    /// Lines that could not be written yet; the chain goes on after them.
+    kept: Kept,
     /// Records that will never be written, and of which nothing says so yet.
     lost: u64,
     /// Whether the last line is a signed head.
@@ -137,14 +140,14 @@ impl Ledger {
             number,
             file,
             length,
-            kept: Vec::new(),
+            kept: Kept::default(),
             lost: 0,
             headed: false,
             unsynced: false,
         };
         let unsigned = Some(unsigned).filter(|lines| *lines > 0);
         let line = Line { count, unsigned, ..ledger.own_line(event) };
-        ledger.chain.seal(&line, &mut ledger.kept);
+        ledger.kept.seal(&mut ledger.chain, &line);
         Ok(ledger)
     }
 
@@ -158,7 +161,7 @@ impl Ledger {
                 self.missed(piece);
             }
             for message in piece {
-                if let Some(written) = message.written.take() {
+                if let Otherwise::Told(written) = mem::take(&mut message.otherwise) {
                     // An exchange that no longer waits has been refused already.
                     let _ = written.send(result.clone());
                 }
@@ -179,14 +182,16 @@ impl Ledger {
         Ok(())
     }
 
-    /// Keeps what has happened already, and counts the rest: those exchanges are refused, or go on
-    /// without a record.
+    /// Keeps how exchanges ended whose decision is on record, as long as there is room for that,
+    /// and counts the rest: those exchanges are refused, or go on without a record.
     fn missed(&mut self, piece: &[Message]) {
         self.standing.failed.add(piece.len() as u64);
         for message in piece {
-            match (self.settings.on_failure, &message.written) {
-                (OnFailure::Refuse, None) => self.chain.seal(&message.line, &mut self.kept),
-                (OnFailure::Refuse, Some(_)) | (OnFailure::Continue, _) => {
+            match (self.settings.on_failure, &message.otherwise) {
+                (OnFailure::Refuse, Otherwise::Kept) if self.kept.has_room() => {
+                    self.kept.seal(&mut self.chain, &message.line);
+                }
+                (OnFailure::Refuse | OnFailure::Continue, _) => {
                     self.lost += 1;
                     self.standing.missing.add(1);
                 }
@@ -200,14 +205,10 @@ impl Ledger {
             self.sync()?;
         }
         while !self.kept.is_empty() {
-            let window = &self.kept[..self.kept.len().min(KEPT_PIECE)];
-            let end =
-                window.iter().rposition(|byte| *byte == b'\n').map_or(self.kept.len(), |at| at + 1);
-            let piece: Vec<u8> = self.kept[..end].to_vec();
+            let piece = self.kept.piece().to_vec();
             self.put(&piece)?;
-            self.kept.drain(..end);
+            self.kept.forget(piece.len());
         }
-        self.kept = Vec::new();
         self.lost += self.standing.take_lost();
         if self.lost > 0 {
             let lost = Line { count: Some(self.lost), ..self.own_line(Event::Lost) };
@@ -349,8 +350,6 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
 
 /// Lines that are written at a time: what an exchange waits for besides its own.
 const PIECE: usize = 128;
-/// Bytes that are written at a time of what a failure left.
-const KEPT_PIECE: usize = 16 << 10;
 const NEW_HEAD: &str = "head.json.new";
 
 #[cfg(test)]

@@ -71,6 +71,15 @@ pub(crate) struct Line {
     pub(super) unsigned: Option<u64>,
 }
 
+impl Line {
+    /// Returns about how many bytes it takes in memory: all that is long is a worker's choice.
+    pub(super) fn weight(&self) -> usize {
+        let texts = [&self.method, &self.host, &self.path, &self.sni];
+        size_of::<Self>()
+            + texts.iter().map(|text| text.as_ref().map_or(0, String::len)).sum::<usize>()
+    }
+}
+
 /// A signed head ([`Event::Head`]).
 #[derive(Debug, Serialize)]
 pub(super) struct HeadLine<'h> {

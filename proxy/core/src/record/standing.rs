@@ -8,7 +8,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -28,6 +28,8 @@ pub(super) struct Standing {
     writes_get_through: AtomicBool,
     /// Milliseconds after `began`; 0 while the thread has nothing to do.
     busy_since: AtomicU64,
+    /// Bytes that lines take until the thread has them.
+    waiting: AtomicUsize,
     /// Records for which there was no room, and of which nothing says so yet.
     lost: AtomicU64,
     /// Lines that the kernel has.
@@ -47,6 +49,7 @@ impl Default for Standing {
             began: Instant::now(),
             writes_get_through: AtomicBool::new(true),
             busy_since: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
             written: Counter::default(),
             failed: Counter::default(),
@@ -69,7 +72,27 @@ impl Standing {
             0 => false,
             since => self.elapsed().saturating_sub(since) > milliseconds(patience),
         };
-        self.writes_get_through.load(Ordering::Relaxed) && !stands_still
+        self.writes_get_through() && !stands_still
+    }
+
+    /// Whether the last attempt to write was a success.
+    pub(super) fn writes_get_through(&self) -> bool {
+        self.writes_get_through.load(Ordering::Relaxed)
+    }
+
+    /// Whether more lines may wait. What was promised room before still comes on top.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < MOST_WAITING
+    }
+
+    /// Notes a line that waits.
+    pub(super) fn queued(&self, bytes: usize) {
+        self.waiting.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes that lines wait no longer.
+    pub(super) fn taken(&self, bytes: usize) {
+        self.waiting.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Notes whether writing was a success; returns whether it was before.
@@ -131,6 +154,9 @@ impl Collector for RecordMetrics {
         })
     }
 }
+
+/// Bytes of lines that may wait: a disk that stands still must not fill the memory.
+const MOST_WAITING: usize = 64 << 20;
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

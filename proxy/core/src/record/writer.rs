@@ -34,8 +34,8 @@ const HEAD_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_FOR_OLD: Duration = Duration::from_hours(1);
 /// How long an exchange waits for the writer before it is refused.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
-/// Lines that may wait: two for each exchange that is open, so `limits.connections` is what bounds
-/// them. Room that is only reserved takes no memory.
+/// Lines that may wait: two for each exchange that is open. Room that is only reserved takes no
+/// memory; what lines that wait may take is bounded by [`Standing`].
 const QUEUE: usize = 1 << 20;
 /// Where exchanges do not wait for their records, this bounds what a disk that stands still costs.
 const QUEUE_WITHOUT_WAITING: usize = 1 << 17;
@@ -50,6 +50,9 @@ pub enum RecordError {
     /// The writer did not answer in time, or has ended.
     #[error("the recorder does not answer")]
     Unavailable,
+    /// Writing is known to fail, or to take too long; it was not tried for this record.
+    #[error("records cannot be written")]
+    Failing,
 }
 
 /// A handle to the writer; cheap to clone.
@@ -83,30 +86,55 @@ impl Flush {
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) line: Box<Line>,
-    /// Whoever waits until the kernel has the line.
-    pub(super) written: Option<oneshot::Sender<Result<(), RecordError>>>,
+    pub(super) otherwise: Otherwise,
+}
+
+/// What becomes of a line that cannot be written when it comes.
+#[derive(Debug, Default)]
+pub(super) enum Otherwise {
+    /// Whoever waits until the kernel has the line is told, and refuses.
+    Told(oneshot::Sender<Result<(), RecordError>>),
+    /// It says how something ended whose beginning is on record: it is written later.
+    Kept,
+    /// It is counted.
+    #[default]
+    Counted,
 }
 
 /// The room for one line.
 #[derive(Debug)]
 pub(super) enum Room {
     /// The writer is waited for.
-    Awaited(OwnedPermit<Message>),
+    Awaited(Place),
     /// The writer is told.
-    Told(OwnedPermit<Message>),
+    Told(Place),
     /// There is none, and the line will be missing.
     Lost(Arc<Standing>),
+}
+
+/// A place in the queue.
+#[derive(Debug)]
+pub(super) struct Place {
+    permit: OwnedPermit<Message>,
+    standing: Arc<Standing>,
+}
+
+impl Place {
+    fn send(self, line: Box<Line>, otherwise: Otherwise) {
+        self.standing.queued(line.weight());
+        self.permit.send(Message { line, otherwise });
+    }
 }
 
 impl Room {
     /// Writes one line, and returns when the kernel has it; at once where nobody waits.
     pub(super) async fn write(self, line: Box<Line>) -> Result<(), RecordError> {
         let Self::Awaited(room) = self else {
-            self.tell(line);
+            self.tell(line, Otherwise::Counted);
             return Ok(());
         };
         let (written, answer) = oneshot::channel();
-        room.send(Message { line, written: Some(written) });
+        room.send(line, Otherwise::Told(written));
         match timeout(PATIENCE, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(RecordError::Unavailable),
@@ -114,14 +142,10 @@ impl Room {
     }
 
     /// Writes a line that nobody waits for.
-    pub(super) fn tell(self, line: Box<Line>) {
+    pub(super) fn tell(self, line: Box<Line>, otherwise: Otherwise) {
         match self {
-            Self::Awaited(room) | Self::Told(room) => {
-                room.send(Message { line, written: None });
-            }
-            Self::Lost(standing) => {
-                standing.lose();
-            }
+            Self::Awaited(room) | Self::Told(room) => room.send(line, otherwise),
+            Self::Lost(standing) => standing.lose(),
         }
     }
 }
@@ -206,25 +230,42 @@ impl Recorder {
             count,
             ..Line::default()
         };
-        self.reserve().await?.write(Box::new(line)).await
+        // Tried whatever is known: it comes seldom, and whoever asks is told what is wrong.
+        self.room().await?.write(Box::new(line)).await
     }
 
-    /// Takes the room for one line.
+    /// Takes the room for one line; refuses at once while nothing can be written. The writer tries
+    /// by itself whether it can again.
     pub(super) async fn reserve(&self) -> Result<Room, RecordError> {
+        let fits = self.standing.has_room();
+        match self.on_failure {
+            OnFailure::Refuse if !(fits && self.is_writing()) => Err(RecordError::Failing),
+            OnFailure::Continue if !fits => Ok(Room::Lost(self.standing.clone())),
+            OnFailure::Refuse | OnFailure::Continue => self.room().await,
+        }
+    }
+
+    async fn room(&self) -> Result<Room, RecordError> {
+        let place = |permit| Place { permit, standing: self.standing.clone() };
         match self.on_failure {
             OnFailure::Refuse => {
                 match timeout(PATIENCE, self.queue.clone().reserve_owned()).await {
-                    Ok(Ok(room)) => Ok(Room::Awaited(room)),
+                    Ok(Ok(permit)) => Ok(Room::Awaited(place(permit))),
                     Ok(Err(_)) | Err(_) => Err(RecordError::Unavailable),
                 }
             }
             OnFailure::Continue => match self.queue.clone().try_reserve_owned() {
-                Ok(room) => Ok(Room::Told(room)),
+                Ok(permit) => Ok(Room::Told(place(permit))),
                 Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {
                     Ok(Room::Lost(self.standing.clone()))
                 }
             },
         }
+    }
+
+    /// Counts an exchange that was refused since there was no room for its record.
+    pub(super) fn lose(&self) {
+        self.standing.lose();
     }
 }
 
@@ -264,10 +305,15 @@ async fn run(
                 if count == 0 {
                     break;
                 }
+                standing.taken(batch.iter().map(|message| message.line.weight()).sum());
                 standing.while_busy(|| ledger.append(&mut batch));
                 sync_by.get_or_insert_with(|| Instant::now() + SYNC_WITHIN);
                 head_by.get_or_insert_with(|| Instant::now() + HEAD_WITHIN);
             }
+        }
+        // Nobody is let in while it fails, so this is what finds out that it does no longer.
+        if !standing.writes_get_through() {
+            sync_by.get_or_insert_with(|| Instant::now() + SYNC_WITHIN);
         }
     }
     if let Err(error) = ledger.settle().and_then(|()| ledger.sign()) {

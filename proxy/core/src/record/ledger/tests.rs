@@ -32,7 +32,7 @@ impl Place {
     /// A file that is open for reading only fails every write as a full disk does.
     fn fill(&mut self) {
         let full = File::open(self.path()).unwrap();
-        self.writable = Some(std::mem::replace(&mut self.ledger.file, full));
+        self.writable = Some(mem::replace(&mut self.ledger.file, full));
     }
 
     fn make_room(&mut self) {
@@ -63,8 +63,8 @@ impl Place {
     fn append(&mut self) -> Answer {
         let line = |event| Box::new(Line { event, ..self.ledger.own_line(event) });
         let (written, answer) = oneshot::channel();
-        let decision = Message { line: line(Event::Decision), written: Some(written) };
-        let completion = Message { line: line(Event::Completion), written: None };
+        let decision = Message { line: line(Event::Decision), otherwise: Otherwise::Told(written) };
+        let completion = Message { line: line(Event::Completion), otherwise: Otherwise::Kept };
         self.ledger.append(&mut vec![decision, completion]);
         answer
     }
@@ -116,6 +116,34 @@ fn a_full_disk_refuses_decisions_and_keeps_completions_for_later() {
     ];
     assert_eq!(place.written(), expected);
     assert_eq!(place.figures(), [7, 4, 2]);
+}
+
+#[test]
+fn what_is_kept_while_the_disk_is_full_is_bounded() {
+    let mut place = Place::new(OnFailure::Refuse);
+    place.fill();
+    let path = Some("x".repeat(8000));
+    let mut append = |event, otherwise| {
+        let line = Line { path: path.clone(), ..place.ledger.own_line(event) };
+        place.ledger.append(&mut vec![Message { line: Box::new(line), otherwise }]);
+    };
+    // What a worker can have as much of as it wants: permitted, and gone before it was on record.
+    for _ in 0..1000 {
+        append(Event::Decision, Otherwise::Counted);
+        append(Event::Completion, Otherwise::Counted);
+    }
+    for _ in 0..3000 {
+        append(Event::Completion, Otherwise::Kept);
+    }
+    let [_, failed, lost] = place.figures();
+    assert_eq!(failed, 5000);
+    assert!((2500..4000).contains(&lost), "{lost}");
+
+    place.make_room();
+    place.ledger.settle().unwrap();
+    let written = place.written();
+    assert_eq!(written.len() as u64, 5000 - lost + 1);
+    assert_eq!(written.last(), Some(&event("audit.lost", lost)));
 }
 
 #[test]

@@ -5,12 +5,16 @@ use std::{
 };
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
-use egret_policy::Timestamp;
+use egret_policy::{Timestamp, Verdict};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::record::{Extent, Fault, KeptHead, NEWEST_HEAD, Verifier, segment_name, segments};
+use crate::{
+    live::Cut,
+    record::{Draft, Extent, Fault, KeptHead, NEWEST_HEAD, Verifier, segment_name, segments},
+    refusal::Code,
+};
 
 /// A clock that a test sets.
 struct Hands(Mutex<Timestamp>);
@@ -195,6 +199,83 @@ async fn a_policy_is_recorded_with_what_became_of_it() {
     assert_eq!(said, expected);
     assert_eq!(lines[1]["policy"], revision.to_string());
     place.verified();
+}
+
+/// A recorder whose writer is the test.
+fn by_hand(on_failure: OnFailure) -> (Recorder, mpsc::Receiver<Message>) {
+    let (queue, lines) = mpsc::channel(8);
+    let standing = Arc::<Standing>::default();
+    (Recorder { queue, on_failure, standing, clock: noon() }, lines)
+}
+
+async fn draft(recorder: &Recorder) -> Result<Draft, RecordError> {
+    let cut = Cut::default();
+    Draft::open(recorder, &Arc::default(), &recorder.clock, &cut, "here", None).await
+}
+
+#[tokio::test]
+async fn only_the_end_of_what_is_on_record_is_kept_for_later() {
+    let (recorder, mut lines) = by_hand(OnFailure::Refuse);
+    // Permitted, and abandoned before that could be written.
+    let mut abandoned = draft(&recorder).await.unwrap();
+    abandoned.permitted(Verdict::Allow, None);
+    drop(abandoned);
+    for event in [Event::Decision, Event::Completion] {
+        let told = lines.recv().await.unwrap();
+        assert_eq!(told.line.event, event);
+        assert!(matches!(told.otherwise, Otherwise::Counted), "{told:?}");
+    }
+    // Permitted on record.
+    let mut begun = draft(&recorder).await.unwrap();
+    let writer = async {
+        let Otherwise::Told(written) = lines.recv().await.unwrap().otherwise else { panic!() };
+        written.send(Ok(())).unwrap();
+    };
+    let (allowed, ()) = tokio::join!(begun.allow(Verdict::Allow, None), writer);
+    allowed.unwrap();
+    drop(begun);
+    assert!(matches!(lines.recv().await.unwrap().otherwise, Otherwise::Kept));
+}
+
+#[tokio::test]
+async fn nothing_is_let_in_while_writing_fails_or_too_much_waits() {
+    for on_failure in [OnFailure::Refuse, OnFailure::Continue] {
+        let (recorder, mut lines) = by_hand(on_failure);
+        let is_let_in = async || match draft(&recorder).await {
+            // One that goes on unrecorded takes no memory.
+            Ok(draft) => {
+                let sends = !matches!(draft.completion, Some(Room::Lost(_)));
+                draft.discard(Code::Internal);
+                sends
+            }
+            Err(RecordError::Failing) => false,
+            Err(error) => panic!("{error}"),
+        };
+        assert!(is_let_in().await);
+        recorder.standing.set_writing(false);
+        assert_eq!(is_let_in().await, on_failure == OnFailure::Continue);
+        recorder.standing.set_writing(true);
+        assert!(is_let_in().await);
+
+        // Long lines that nobody takes, as while a disk stands still.
+        let mut waiting = 0;
+        while is_let_in().await {
+            let room = recorder.reserve().await.unwrap();
+            room.tell(
+                Box::new(Line { path: Some("x".repeat(1 << 20)), ..*line("") }),
+                Otherwise::Counted,
+            );
+            waiting += lines.recv().await.unwrap().line.weight();
+            assert!(waiting < 100 << 20);
+        }
+        assert!(waiting > 32 << 20, "{waiting}");
+        recorder.standing.taken(waiting);
+        assert!(is_let_in().await);
+        assert_eq!(
+            recorder.standing.take_lost(),
+            if on_failure == OnFailure::Refuse { 2 } else { 0 }
+        );
+    }
 }
 
 #[tokio::test]
