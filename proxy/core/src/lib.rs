@@ -46,9 +46,9 @@ pub use self::{
     metrics::Metrics,
     proxy::{BindError, Budgets, Handle, Ports, Proxy},
     record::{
-        ClosedBy, Extent, Fault, Flush, HeadKey, HeadKeyError, KeptHead, LineHash, NEWEST_HEAD,
-        OnFailure, OpenError, PolicyChange, PublicKey, RecordError, RecordMetrics, RecordSettings,
-        Recorder, Verified, Verifier, segment_name, segments,
+        ClosedBy, Extent, Fault, Flush, FlushError, HeadKey, HeadKeyError, KeptHead, LineHash,
+        NEWEST_HEAD, OnFailure, OpenError, PolicyChange, PublicKey, RecordError, RecordMetrics,
+        RecordSettings, Recorder, Verified, Verifier, segment_name, segments,
     },
     resolve::{ResolverError, SystemError},
     roots::{Roots, RootsError},

@@ -25,7 +25,7 @@ pub use self::{
     segments::{segment_name, segments},
     standing::RecordMetrics,
     verify::{Extent, Fault, KeptHead, Verified, Verifier},
-    writer::{Flush, PolicyChange, RecordError, Recorder},
+    writer::{Flush, FlushError, PolicyChange, RecordError, Recorder},
 };
 use self::{
     event::Event,

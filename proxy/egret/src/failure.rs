@@ -6,7 +6,7 @@
 use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use egret_policy::{TargetError, TestOutcome};
-use egret_proxy::{ListenAddress, ListenError, OpenError};
+use egret_proxy::{FlushError, ListenAddress, ListenError, OpenError};
 
 use crate::{
     audit::{KeyError, VerifyError},
@@ -116,6 +116,8 @@ pub(crate) enum Failure {
     RecordKey(#[from] KeyError),
     #[error("open the record")]
     Record(#[source] OpenError),
+    #[error("end the record")]
+    RecordEnd(#[source] FlushError),
     #[error(transparent)]
     Records(#[from] RecordsError),
     #[error("no record has the id {id}")]
@@ -221,6 +223,7 @@ impl Failure {
             },
             Self::Exists { .. }
             | Self::Clock(_)
+            | Self::RecordEnd(_)
             | Self::Start(_)
             | Self::Output(_)
             | Self::Random(_) => Exit::Failure,
@@ -310,11 +313,17 @@ impl Failure {
             Self::Verify(error) => error.fix(),
             Self::RecordKey(error) => error.fix(),
             Self::Record(error) => Some(record_fix(error)),
+            Self::RecordEnd(FlushError::Missing { .. }) => Some(
+                "see that there is room where the records are; the next start takes down how many \
+                 are missing"
+                    .to_owned(),
+            ),
             Self::Write { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run as the owner of that directory, or name another one".to_owned())
             }
             Self::Invalid { .. }
             | Self::Write { .. }
+            | Self::RecordEnd(_)
             | Self::Start(_)
             | Self::Output(_)
             | Self::Random(_) => None,

@@ -134,7 +134,7 @@ mod tests {
         ready.advance(Readiness::Serving);
         says("serving");
         // A writer that has ended writes nothing, as one whose disk is full.
-        flush.wait();
+        flush.wait().unwrap();
         says("records");
         ready.advance(Readiness::Draining);
         says("draining");

@@ -69,8 +69,8 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
         runtime.block_on(serve(config, recorder, budgets, Arc::new(policy), sockets, environment));
     // What still runs holds the recorder; it goes first, so that the flush can end.
     runtime.shutdown_timeout(LAST_WORDS);
-    flush.wait();
-    end.map(|()| Exit::Done)
+    let flushed = flush.wait().map_err(Failure::RecordEnd);
+    end.and(flushed).map(|()| Exit::Done)
 }
 
 async fn serve(

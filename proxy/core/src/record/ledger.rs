@@ -22,7 +22,7 @@ use rustix::{
 };
 use serde::Serialize;
 
-use self::kept::Kept;
+use self::{kept::Kept, tally::Tally};
 use super::{
     chain::Chain,
     end::{self, End, NEWEST_HEAD, OpenError},
@@ -32,12 +32,13 @@ use super::{
     segments::segment,
     standing::Standing,
     time,
-    writer::{Message, Otherwise, RecordError},
+    writer::{FlushError, Message, Otherwise, RecordError},
 };
 use crate::{clock::Clock, seldom::Seldom};
 
 mod kept;
 mod rotation;
+mod tally;
 
 /// How exchanges are recorded.
 #[derive(Debug, Clone)]
@@ -92,6 +93,8 @@ pub(super) struct Ledger {
     kept: Kept,
     /// Records that will never be written, and of which nothing says so yet.
     lost: u64,
+    /// How many those are, and those that are kept, for a start after this process.
+    tally: Tally,
     /// Whether the last line is a signed head.
     headed: bool,
     /// Whether the disk did not take what the kernel had.
@@ -124,6 +127,7 @@ impl Ledger {
         }
         let path = segment(directory, number);
         let file = continue_at(&path, length).map_err(|error| OpenError::using(&path, error))?;
+        let (tally, lost) = Tally::open(directory);
         lock.sync_all().map_err(using)?;
         let (event, count) = match torn {
             0 => (Event::Start, None),
@@ -141,7 +145,8 @@ impl Ledger {
             file,
             length,
             kept: Kept::default(),
-            lost: 0,
+            lost,
+            tally,
             headed: false,
             unsynced: false,
         };
@@ -220,8 +225,28 @@ impl Ledger {
 
     /// Brings what the kernel has to the disk, and what it could not have before.
     pub(super) fn settle(&mut self) -> Result<(), RecordError> {
-        self.catch_up()?;
-        self.sync()
+        let settled = self.catch_up().and_then(|()| self.sync());
+        self.tally.set(self.missing());
+        settled
+    }
+
+    /// Settles and signs for the last time; tells how many records are missing, and not on record
+    /// as such.
+    pub(super) fn finish(&mut self) -> Result<(), FlushError> {
+        let settled = self.settle();
+        let missing = self.missing();
+        if let (Err(source), true) = (&settled, missing > 0) {
+            if let Err(error) = self.tally.sync() {
+                tracing::error!(%error, "keep how many records are missing");
+            }
+            return Err(FlushError::Missing { count: missing, source: source.clone() });
+        }
+        settled.and_then(|()| self.sign()).map_err(FlushError::Unsigned)
+    }
+
+    /// How many records are not written, and not on record as lost.
+    fn missing(&self) -> u64 {
+        self.lost + self.standing.lost() + self.kept.lines()
     }
 
     /// Signs where the chain has got to, unless nothing was written since, and puts the head

@@ -108,6 +108,11 @@ impl Standing {
         done
     }
 
+    /// Returns how many found no room, of which nothing says so yet.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     /// Takes how many found no room since this was asked last.
     pub(super) fn take_lost(&self) -> u64 {
         self.lost.swap(0, Ordering::Relaxed)

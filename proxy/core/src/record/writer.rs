@@ -68,18 +68,36 @@ pub struct Recorder {
 #[derive(Debug)]
 pub struct Flush {
     finish: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Result<(), FlushError>>,
+}
+
+/// Why the record does not end as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum FlushError {
+    /// Records could not be written. The next start takes down how many.
+    #[error("records are missing at the end: {count}")]
+    Missing {
+        /// How many.
+        count: u64,
+        /// What the last attempt met.
+        #[source]
+        source: RecordError,
+    },
+    /// All is written, and the end is not on the disk or not signed.
+    #[error("sign the end of the records")]
+    Unsigned(#[source] RecordError),
+    /// The writer is gone, and what it had with it.
+    #[error("the recorder ended with a panic")]
+    Panicked,
 }
 
 impl Flush {
     /// Takes no new lines from here on, and returns once all that were taken are on disk and
     /// signed. Blocks while an exchange that was promised room for its completion is still open.
-    pub fn wait(self) {
+    pub fn wait(self) -> Result<(), FlushError> {
         // A writer that has ended already has nothing to finish.
         let _ = self.finish.send(());
-        if self.thread.join().is_err() {
-            tracing::error!("the recorder ended with a panic");
-        }
+        self.thread.join().unwrap_or(Err(FlushError::Panicked))
     }
 }
 
@@ -274,7 +292,7 @@ async fn run(
     standing: &Standing,
     mut lines: mpsc::Receiver<Message>,
     mut finished: oneshot::Receiver<()>,
-) {
+) -> Result<(), FlushError> {
     let mut finishing = false;
     let mut batch = Vec::with_capacity(BATCH);
     // That the recorder has begun is to be written.
@@ -316,9 +334,7 @@ async fn run(
             sync_by.get_or_insert_with(|| Instant::now() + SYNC_WITHIN);
         }
     }
-    if let Err(error) = ledger.settle().and_then(|()| ledger.sign()) {
-        tracing::error!(%error, "the last records could not be written");
-    }
+    ledger.finish().inspect_err(|error| tracing::error!(%error, "end the records"))
 }
 
 /// Waits for a time; never asked for one that is not set.

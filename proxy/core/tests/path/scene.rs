@@ -135,7 +135,7 @@ impl Stage {
             Err(error) => panic!("{error}"),
             Ok(_) => panic!("it listens"),
         };
-        flush.wait();
+        flush.wait().unwrap();
         error
     }
 
@@ -200,7 +200,7 @@ impl Scene {
                 proxy.run(stopped).await;
             });
             drop(runtime);
-            flush.wait();
+            flush.wait().unwrap();
         });
         let (addresses, handle) = told.recv().unwrap();
         let address = addresses[0].tcp().expect("the first listener is TCP");

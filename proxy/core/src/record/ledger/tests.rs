@@ -11,6 +11,7 @@ use crate::record::{standing::RecordMetrics, writer::tests::noon};
 struct Place {
     folder: TempDir,
     standing: Arc<Standing>,
+    key: Vec<u8>,
     ledger: Ledger,
     /// The segment, while its disk is full.
     writable: Option<File>,
@@ -24,9 +25,10 @@ impl Place {
         let standing = Arc::<Standing>::default();
         let settings = RecordSettings { on_failure, ..RecordSettings::in_directory(folder.path()) };
         let key = HeadKey::generate().unwrap();
+        let kept = key.to_pkcs8().unwrap().as_ref().to_vec();
         let mut ledger = Ledger::open(settings, key, noon(), standing.clone()).unwrap();
         ledger.settle().unwrap();
-        Self { folder, standing, ledger, writable: None }
+        Self { folder, standing, key: kept, ledger, writable: None }
     }
 
     /// A file that is open for reading only fails every write as a full disk does.
@@ -144,6 +146,43 @@ fn what_is_kept_while_the_disk_is_full_is_bounded() {
     let written = place.written();
     assert_eq!(written.len() as u64, 5000 - lost + 1);
     assert_eq!(written.last(), Some(&event("audit.lost", lost)));
+}
+
+#[test]
+fn an_end_without_room_is_told_and_the_next_start_takes_it_down() {
+    for on_failure in [OnFailure::Refuse, OnFailure::Continue] {
+        let mut place = Place::new(on_failure);
+        place.ledger.finish().unwrap();
+        place.fill();
+        place.append();
+        place.standing.lose();
+        let end = place.ledger.finish();
+        assert!(matches!(end, Err(FlushError::Missing { count: 3, .. })), "{end:?}");
+
+        let Place { folder, key, ledger, .. } = place;
+        let settings = ledger.settings.clone();
+        drop(ledger);
+        let open = || {
+            let key = HeadKey::from_pkcs8(&key).unwrap();
+            Ledger::open(settings.clone(), key, noon(), Arc::default()).unwrap()
+        };
+        let lost = || {
+            let lines = lines(&segment(folder.path(), 1));
+            let lost = lines.iter().filter(|line| line["event"] == "audit.lost");
+            lost.map(|line| line["count"].as_u64().unwrap()).collect::<Vec<_>>()
+        };
+        // A start that writes nothing takes nothing down, and forgets nothing.
+        drop(open());
+        assert_eq!(lost(), Vec::<u64>::new());
+        for _ in 0..2 {
+            open().finish().unwrap();
+            assert_eq!(lost(), [3], "once");
+        }
+        // One that cannot be read is done without.
+        fs::write(folder.path().join("missing.txt"), "many").unwrap();
+        open().finish().unwrap();
+        assert_eq!(lost(), [3]);
+    }
 }
 
 #[test]

@@ -119,7 +119,7 @@ async fn an_acknowledged_line_is_in_the_file_already() {
     assert_eq!(written[1]["reason"], "egress.allowed");
     assert!(written[1].get("worker").is_none(), "an absent fact is an absent field");
     drop(recorder);
-    flush.wait();
+    flush.wait().unwrap();
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn a_second_run_continues_the_chain() {
         let (recorder, flush) = place.open().unwrap();
         assert!(recorder.is_writing());
         write(&recorder).await.unwrap();
-        flush.wait();
+        flush.wait().unwrap();
         assert!(!recorder.is_writing(), "nobody writes any more");
     }
     let run = ["audit.start", "decision", "audit.head"];
@@ -144,7 +144,7 @@ async fn the_text_of_a_line_is_what_its_hash_is_of() {
     let place = Place::new();
     let (recorder, flush) = place.open().unwrap();
     write(&recorder).await.unwrap();
-    flush.wait();
+    flush.wait().unwrap();
     let text = fs::read_to_string(place.first()).unwrap();
     let zeros = "0".repeat(64);
     let mut prev = zeros.as_str();
@@ -187,7 +187,7 @@ async fn a_policy_is_recorded_with_what_became_of_it() {
     ] {
         recorder.policy(revision, change).await.unwrap();
     }
-    flush.wait();
+    flush.wait().unwrap();
     let lines = place.lines();
     let said: Vec<_> = lines
         .iter()
@@ -283,12 +283,12 @@ async fn a_torn_last_line_is_cut_off_and_nothing_before_it() {
     let place = Place::new();
     let (recorder, flush) = place.open().unwrap();
     write(&recorder).await.unwrap();
-    flush.wait();
+    flush.wait().unwrap();
     let whole = fs::read(place.first()).unwrap();
     fs::write(place.first(), [&whole[..], br#"{"seq":3,"rea"#].concat()).unwrap();
     let (recorder, flush) = place.open().unwrap();
     write(&recorder).await.unwrap();
-    flush.wait();
+    flush.wait().unwrap();
     assert!(fs::read(place.first()).unwrap().starts_with(&whole));
     assert_eq!(place.events()[3..], ["audit.restart", "decision", "audit.head"]);
     assert_eq!(place.lines()[3]["count"], 13);
@@ -302,7 +302,7 @@ async fn a_start_says_how_many_lines_it_takes_over_that_nobody_has_signed() {
     write_some(&recorder, 2).await;
     // As a kill would leave it: without a head.
     let killed = fs::read(place.first()).unwrap();
-    flush.wait();
+    flush.wait().unwrap();
     let (head, whole) = (place.path().join(NEWEST_HEAD), fs::read(place.first()).unwrap());
     let signed = fs::read(&head).unwrap();
     let started = |text: &[u8], head: Option<&[u8]>| {
@@ -311,7 +311,7 @@ async fn a_start_says_how_many_lines_it_takes_over_that_nobody_has_signed() {
         if let Some(head) = head {
             fs::write(place.path().join(NEWEST_HEAD), head).unwrap();
         }
-        place.open().unwrap().1.wait();
+        place.open().unwrap().1.wait().unwrap();
         let start = text.iter().filter(|byte| **byte == b'\n').count();
         let start = place.lines().swap_remove(start);
         (start["event"].as_str().unwrap().to_owned(), start["unsigned"].as_u64())
@@ -329,7 +329,7 @@ async fn what_is_not_the_end_of_a_chain_is_not_built_upon() {
     let good = Place::new();
     let (recorder, flush) = good.open().unwrap();
     write_some(&recorder, 3).await;
-    flush.wait();
+    flush.wait().unwrap();
     let text = fs::read_to_string(good.first()).unwrap();
     let without_last = text[..text.trim_end().rfind('\n').unwrap() + 1].to_owned();
     let refused = |text: &str, head: bool| {
@@ -366,7 +366,7 @@ async fn a_full_segment_ends_in_a_head_and_the_next_goes_on() {
     let settings = RecordSettings { segment: 4096, ..place.settings() };
     let (recorder, flush) = place.open_with(settings).unwrap();
     write_some(&recorder, 100).await;
-    flush.wait();
+    flush.wait().unwrap();
     let numbers = segments(place.path()).unwrap();
     assert!(numbers.len() > 3, "{numbers:?}");
     for number in &numbers {
@@ -382,7 +382,7 @@ async fn a_full_segment_ends_in_a_head_and_the_next_goes_on() {
         fs::write(&next, left).unwrap();
         let (recorder, flush) = place.open().unwrap();
         write(&recorder).await.unwrap();
-        flush.wait();
+        flush.wait().unwrap();
         assert_eq!(segments(place.path()).unwrap(), numbers);
     }
     let events = place.events();
@@ -396,7 +396,7 @@ async fn old_segments_are_removed_and_the_chain_says_where_it_begins() {
     let settings = RecordSettings { segment: 4096, ..place.settings() };
     let (recorder, flush) = place.open_with(settings.clone()).unwrap();
     write_some(&recorder, 100).await;
-    flush.wait();
+    flush.wait().unwrap();
     let numbers = segments(place.path()).unwrap();
     let first = fs::read_to_string(place.first()).unwrap();
     let old_head = KeptHead::read(first.lines().last().unwrap().as_bytes()).unwrap();
@@ -409,7 +409,7 @@ async fn old_segments_are_removed_and_the_chain_says_where_it_begins() {
     }
     let (recorder, flush) = place.open_with(settings).unwrap();
     write(&recorder).await.unwrap();
-    flush.wait();
+    flush.wait().unwrap();
     assert!(segments(place.path()).unwrap().starts_with(&numbers[2..]));
     let verified = place.verified();
     assert_ne!(verified.first, Some(0));
