@@ -28,6 +28,6 @@ pub(crate) fn open(
     settings: &RecordSettings,
     clock: Arc<dyn Clock>,
 ) -> Result<(Recorder, Flush), Failure> {
-    let key = key::for_serving(state)?;
+    let key = key::for_serving(state, settings)?;
     Recorder::open(settings.clone(), key, clock).map_err(Failure::Record)
 }

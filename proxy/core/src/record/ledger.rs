@@ -112,14 +112,7 @@ impl Ledger {
         let directory = &settings.directory;
         let using = |error| OpenError::using(directory, error);
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(using)?;
-        let lock = File::open(directory).map_err(using)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(OpenError::InUse { directory: directory.to_owned() });
-            }
-            Err(error) => return Err(using(error.into())),
-        }
+        let lock = lock(directory)?;
         let End { number, length, chain, unsigned, torn, begun } =
             end::find(directory, key.public())?;
         for path in begun {
@@ -349,6 +342,17 @@ impl Ledger {
 
     fn own_line(&self, event: Event) -> Line {
         Line { time: time(&*self.clock), event, ..Line::default() }
+    }
+}
+
+/// Sees that nobody else writes, for as long as the file is open.
+pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
+    let using = |error| OpenError::using(directory, error);
+    let lock = File::open(directory).map_err(using)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => Err(OpenError::InUse { directory: directory.to_owned() }),
+        Err(error) => Err(using(error.into())),
     }
 }
 

@@ -16,10 +16,10 @@ use tokio::{
 };
 
 use super::{
-    end::OpenError,
+    end::{self, OpenError},
     event::Event,
-    head::HeadKey,
-    ledger::{Ledger, OnFailure, RecordSettings},
+    head::{HeadKey, PublicKey},
+    ledger::{self, Ledger, OnFailure, RecordSettings},
     line::Line,
     standing::{RecordMetrics, Standing},
     time,
@@ -211,6 +211,16 @@ impl Recorder {
             })
             .map_err(using)?;
         Ok((Self { queue, on_failure, standing, clock }, Flush { finish, thread }))
+    }
+
+    /// Judges whether a record could be opened under a key. Changes nothing.
+    pub fn judge(settings: &RecordSettings, key: PublicKey) -> Result<(), OpenError> {
+        if let Ok(false) = settings.directory.try_exists() {
+            return Ok(());
+        }
+        // What is being written has no end that could be judged.
+        let _lock = ledger::lock(&settings.directory)?;
+        end::find(&settings.directory, key).map(|_| ())
     }
 
     /// Whether records get through, as far as the last attempt tells or the one that is under way.

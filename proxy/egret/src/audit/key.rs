@@ -1,7 +1,7 @@
 //! `audit.key` in the state directory: what signs the heads of the record.
 //!
-//! It is made at the first start and never replaced: whoever keeps a head elsewhere keeps its
-//! public half too. A key that others may read or write refuses the start, since with it a record
+//! It is made at the first start, once the record is known to go on under it, and never replaced:
+//! whoever keeps a head elsewhere keeps its public half too. A key that others may read or write refuses the start, since with it a record
 //! can be written anew; so does one that cannot be understood.
 
 use std::{
@@ -11,9 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use egret_proxy::{HeadKey, HeadKeyError};
+use egret_proxy::{HeadKey, HeadKeyError, RecordSettings, Recorder};
 
-use crate::files::own_user;
+use crate::{failure::Failure, files::own_user};
 
 /// Why the record cannot be signed.
 #[derive(Debug, thiserror::Error)]
@@ -61,18 +61,21 @@ impl KeyError {
     }
 }
 
-/// Reads the key, or makes it where there is none. The state directory is ours by now.
-pub(super) fn for_serving(state: &Path) -> Result<HeadKey, KeyError> {
+/// Reads the key, or makes it where there is none and no record is signed under another. The state
+/// directory is ours by now.
+pub(super) fn for_serving(state: &Path, record: &RecordSettings) -> Result<HeadKey, Failure> {
     let path = state.join(NAME);
     let using = |source| KeyError::Use { path: path.clone(), source };
     match File::open(&path) {
-        Ok(file) => read(&path, file),
+        Ok(file) => Ok(read(&path, file)?),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let key = HeadKey::generate().map_err(io::Error::other).map_err(using)?;
+            // A start that is refused must not leave a key that signs nothing.
+            Recorder::judge(record, key.public()).map_err(Failure::Record)?;
             write(state, &path, &key).map_err(using)?;
             Ok(key)
         }
-        Err(error) => Err(using(error)),
+        Err(error) => Err(using(error).into()),
     }
 }
 

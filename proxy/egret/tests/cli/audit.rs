@@ -250,6 +250,17 @@ fn a_start_does_not_build_on_what_is_not_the_end_of_the_chain() {
 }
 
 #[test]
+fn a_start_that_is_refused_makes_no_key() {
+    let place = recorded();
+    fs::rename(place.path(KEY), place.path("kept.key")).unwrap();
+    place.run(&["serve"]).ends_with(1).says("put `audit.key` back");
+    assert!(!place.path(KEY).exists(), "a key that has signed nothing");
+    fs::rename(place.path("kept.key"), place.path(KEY)).unwrap();
+    run_with_denials(&place, 1);
+    verify(&place, &[]).ends_with(0);
+}
+
+#[test]
 fn the_key_is_its_owners_alone() {
     let place = recorded();
     let key = place.path(KEY);
