@@ -51,6 +51,8 @@ pub(crate) fn start(filter: Option<&str>) -> Result<(), Failure> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE)
+        // What cannot be written is gone: told on stderr it would be a panic of whoever logs.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     if io::stderr().is_terminal() {
         let fields = debug_fn(field).delimited(" ");

@@ -1,11 +1,15 @@
 //! The log of `serve` as whoever collects it gets it: what is in it, and what never is.
 
 use std::{
-    io::{Read, Write},
+    fs::File,
+    io::{BufRead, BufReader, Read, Write, pipe},
     net::TcpStream,
+    process::Stdio,
+    thread::sleep,
+    time::Duration,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::place::{CONFIG, Place, Serving};
@@ -72,5 +76,40 @@ fn exchanges_write_no_line_where_nothing_else_is_asked_for() {
     let serving = busy.iter().find(|line| line["message"] == "serving").unwrap();
     for field in ["version", "config", "policy", "revision", "state", "records"] {
         assert!(serving[field].is_string(), "{field} of {serving}");
+    }
+}
+
+/// On a full disk, and once whoever collected the log is gone: each change is a line of the log.
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    let (reader, writer) = pipe().unwrap();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    for (log, reader) in [(Stdio::from(full), None), (Stdio::from(writer), Some(reader))] {
+        let place = Place::ready();
+        let mut command = place.command(&["serve"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        drop((command, reader));
+        let mut recorded = |policies: usize| {
+            for _ in 0..600 {
+                let records = place.read("state/audit/00000001.jsonl");
+                if records.matches("\"event\":\"policy\"").count() == policies {
+                    return;
+                }
+                assert_eq!(child.try_wait().unwrap(), None);
+                sleep(Duration::from_millis(100));
+            }
+            panic!("{policies} policies are not recorded");
+        };
+        for (number, text) in
+            ["version = 1\n", "version = 2\n", "version = 1\n# other\n"].into_iter().enumerate()
+        {
+            place.write("policy.toml", text);
+            recorded(number + 2);
+        }
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
     }
 }
