@@ -13,7 +13,7 @@ use std::{
 use egret_proxy::ListenAddress;
 use serde::Serialize;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, state};
 
 /// The file, until this is dropped.
 #[derive(Debug)]
@@ -31,9 +31,9 @@ struct Text {
 }
 
 impl Listening {
-    /// Says where this process listens; `state` must be locked by it.
+    /// Says where this process listens; `directory` must be locked by it.
     pub(crate) fn write(
-        state: &Path,
+        directory: &Path,
         listeners: &[ListenAddress],
         metrics: Option<SocketAddr>,
     ) -> Result<Self, Failure> {
@@ -42,11 +42,10 @@ impl Listening {
             listeners: listeners.iter().map(ToString::to_string).collect(),
             metrics,
         };
-        let (new, path) = (state.join(NEW), state.join(NAME));
+        let path = directory.join(NAME);
         let written = serde_json::to_vec(&text).map_err(Into::into).and_then(|mut bytes| {
             bytes.push(b'\n');
-            fs::write(&new, bytes)?;
-            fs::rename(&new, &path)
+            state::replace(&path, &bytes)
         });
         match written {
             Ok(()) => Ok(Self { path }),
@@ -65,4 +64,3 @@ impl Drop for Listening {
 
 /// The name of the file in the state directory.
 pub(crate) const NAME: &str = "listening.json";
-const NEW: &str = "listening.json.new";

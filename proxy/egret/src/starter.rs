@@ -39,7 +39,7 @@ pub(crate) fn prepare_state(directory: &Path) -> Result<(), Failure> {
     ];
     for (name, text) in schemas {
         let path = directory.join(name);
-        std::fs::write(&path, text).map_err(|source| Failure::Write { path, source })?;
+        state::replace(&path, text.as_bytes()).map_err(|source| Failure::Write { path, source })?;
     }
     Ok(())
 }

@@ -1,10 +1,12 @@
 //! The state directory, owned by one process at a time.
 //!
 //! The lock is the kernel's and ends with the process, however that ends; the number written
-//! beside it is only for people. Nothing in the directory is touched before the lock is held.
+//! beside it is only for people. Nothing in the directory is touched before it is known to be one
+//! that nobody else can write. What lies there may still be a link that came with a checkout, so no
+//! name in it is written through.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -63,28 +65,59 @@ pub(crate) fn create(path: &Path) -> Result<(), StateError> {
     made.map_err(|source| StateError::Use { path: path.to_owned(), source })
 }
 
+/// Refuses a directory in which somebody else could put what we then write to.
+pub(crate) fn guard(path: &Path) -> Result<(), StateError> {
+    let metadata =
+        path.metadata().map_err(|source| StateError::Use { path: path.to_owned(), source })?;
+    let (mode, owner) = (metadata.mode(), metadata.uid());
+    if owner != 0 && owner != own_user() {
+        return Err(StateError::OwnedByOther { path: path.to_owned(), owner });
+    }
+    if is_writable_by_others(mode) {
+        return Err(StateError::WritableByOthers { path: path.to_owned(), mode: mode & 0o777 });
+    }
+    Ok(())
+}
+
+/// Opens a file that only its owner may read; makes it if it is not there. What is there must be a
+/// file that has no other name, so that nothing is written that lies elsewhere.
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32)
+        .open(path)?;
+    let metadata = file.metadata()?;
+    let is_owned = metadata.uid() == 0 || metadata.uid() == own_user();
+    if !metadata.is_file() || !is_owned || metadata.nlink() > 1 {
+        return Err(io::Error::other("it is no file of the state directory's alone"));
+    }
+    Ok(file)
+}
+
+/// Puts a text into a file as a whole, in place of whatever has that name.
+pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    match fs::remove_file(new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    // Only what is made here is written to.
+    OpenOptions::new().write(true).create_new(true).open(new)?.write_all(text)?;
+    fs::rename(new, path)
+}
+
 impl State {
     /// Takes the directory for this process.
     pub(crate) fn lock(path: &Path) -> Result<Self, StateError> {
         let cannot = |source| StateError::Use { path: path.to_owned(), source };
         create(path)?;
-        let metadata = path.metadata().map_err(cannot)?;
-        let (mode, owner) = (metadata.mode(), metadata.uid());
-        if owner != 0 && owner != own_user() {
-            return Err(StateError::OwnedByOther { path: path.to_owned(), owner });
-        }
-        if is_writable_by_others(mode) {
-            return Err(StateError::WritableByOthers { path: path.to_owned(), mode: mode & 0o777 });
-        }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-            .open(path.join(LOCK))
-            .map_err(cannot)?;
+        guard(path)?;
+        let mut file = open_private(&path.join(LOCK)).map_err(cannot)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {

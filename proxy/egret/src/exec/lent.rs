@@ -4,18 +4,22 @@
 //! runs there, one starts a proxy and adds its number to that file at once, so that it is known
 //! also when its starter is killed. Who is the last to leave ends the proxy if its number is there,
 //! whoever started it. A proxy that nobody started this way is used and left as it was.
+//!
+//! The configuration may have come with a checkout, and what lies in its state directory with it:
+//! nothing there is written through a link, and who starts a proxy is told by which file.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, Write},
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
-    path::{Path, PathBuf},
+    path::{Path, PathBuf, absolute},
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
+use egret_policy::source::shown;
 use rustix::{
     fs::{FlockOperation, flock},
     process::{Pid, Signal, kill_process},
@@ -24,10 +28,10 @@ use rustix::{
 use super::ExecError;
 use crate::{
     cli::ConfigFile,
-    config::Config,
+    config::{Config, Origin},
     failure::Failure,
     running::{self, Running},
-    state,
+    state::{self, StateError},
 };
 
 /// How long a proxy may take until it listens.
@@ -56,15 +60,23 @@ impl Lent {
         if let Running::Nowhere = running {
             state::create(&state)?;
         }
+        let nobodys = |state| Ok(Self { state, lock: None, child: None });
+        match (state::guard(&state), &running) {
+            (Ok(()), _) => {}
+            (Err(error), Running::Here { .. } | Running::Unknown) if is_others(&error) => {
+                return nobodys(state);
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
         let path = state.join(LOCK);
         let cannot = |source| ExecError::Lock { path: path.clone(), source };
-        let mut lock = match (private(&path), running) {
+        let mut lock = match (state::open_private(&path), running) {
             (Ok(lock), _) => lock,
             // It is somebody else's, who ends it, too.
             (Err(error), Running::Here { .. } | Running::Unknown)
                 if error.kind() == io::ErrorKind::PermissionDenied =>
             {
-                return Ok(Self { state, lock: None, child: None });
+                return nobodys(state);
             }
             (Err(error), _) => return Err(cannot(error).into()),
         };
@@ -72,6 +84,7 @@ impl Lent {
         flock(&lock, FlockOperation::LockShared).map_err(|error| cannot(error.into()))?;
         let mut lent = Self { state, lock: None, child: None };
         if let Running::Nowhere = running::find(&lent.state)? {
+            tell_origin(&config.origin);
             lent.start(file, &mut lock)?;
         }
         lent.lock = Some(lock);
@@ -88,8 +101,7 @@ impl Lent {
         let until = Instant::now() + START;
         let log = self.state.join(LOG);
         let cannot = |source| ExecError::Lock { path: log.clone(), source };
-        let mut said = private(&log).map_err(cannot)?;
-        said.set_len(0).map_err(cannot)?;
+        let mut said = anew(&log).map_err(cannot)?;
         let program = std::env::current_exe().map_err(ExecError::Start)?;
         let mut command = Command::new(program);
         command.arg("serve");
@@ -200,9 +212,34 @@ fn number(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
-/// Opens a file that only its owner may read; makes it if it is not there.
-fn private(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+/// Whether it is somebody else's proxy that is there to be used.
+fn is_others(error: &StateError) -> bool {
+    match error {
+        StateError::OwnedByOther { .. } => true,
+        StateError::Use { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+        StateError::Locked { .. } | StateError::WritableByOthers { .. } => false,
+    }
+}
+
+/// Says whose configuration it is when that is because of where one stands.
+fn tell_origin(origin: &Origin) {
+    if let Origin::File(source) = origin
+        && source.path.is_relative()
+    {
+        let path = absolute(&source.path).unwrap_or_else(|_| source.path.clone());
+        let told = format!("starting a proxy by `{}`\n", shown(&path.display().to_string()));
+        // There is nowhere left to say that stderr is closed.
+        let _ = anstream::stderr().write_all(told.as_bytes());
+    }
+}
+
+/// Makes a file that only its owner may read, in place of one of that name.
+fn anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Held by whoever uses the proxy of a state directory.

@@ -4,7 +4,10 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    os::unix::process::{CommandExt, ExitStatusExt},
+    os::unix::{
+        fs::symlink,
+        process::{CommandExt, ExitStatusExt},
+    },
     process::{Child, ChildStdout, Command, Stdio},
 };
 
@@ -264,6 +267,48 @@ fn a_command_that_could_read_the_state_is_warned_of_or_refused() {
     let strict = ["exec", "--strict", "--", "/bin/sh", "-c", "echo ran"];
     let run = place.run(&strict).ends_with(77).says("as a user of its own");
     assert_eq!(run.stdout, "");
+}
+
+/// A checkout may bring a configuration, and links where egret writes.
+#[test]
+fn what_lies_in_the_state_directory_is_not_written_through() {
+    const KEPT: &str = "keep this";
+    for name in ["exec.log", "exec.lock", "lock", "listening.json.new"] {
+        for hard in [false, true] {
+            let place = Place::ready();
+            place.write("kept", KEPT);
+            fs::create_dir(place.path("state")).unwrap();
+            set_mode(&place.path("state"), 0o700);
+            let (kept, link) = (place.path("kept"), place.path("state").join(name));
+            match hard {
+                true => fs::hard_link(kept, link).unwrap(),
+                false => symlink(kept, link).unwrap(),
+            }
+            let run = place.run(&sh("echo ran"));
+            assert_eq!(place.read("kept"), KEPT, "{name}, hard: {hard}");
+            // What is made anew needs nothing of what was there.
+            let is_anew = matches!(name, "exec.log" | "listening.json.new");
+            run.ends_with(i32::from(!is_anew));
+        }
+    }
+    let place = Place::ready();
+    fs::create_dir(place.path("state")).unwrap();
+    set_mode(&place.path("state"), 0o777);
+    place.run(&sh("echo ran")).ends_with(78).says("may be written by others");
+    assert_eq!(fs::read_dir(place.path("state")).unwrap().count(), 0);
+}
+
+#[test]
+fn who_starts_a_proxy_by_the_file_that_is_here_is_told() {
+    let place = Place::ready();
+    let told = format!("starting a proxy by `{}`", place.path("egret.toml").display());
+    place.run(&sh("exit 0")).ends_with(0).says(&told);
+    let named = place.path("egret.toml").display().to_string();
+    let run = place.run(&["exec", "-c", &named, "--", "/bin/sh", "-c", "exit 0"]).ends_with(0);
+    assert!(!run.stderr.contains("starting a proxy"), "{}", run.stderr);
+    let _serving = place.serve(&["serve"]);
+    let run = place.run(&sh("exit 0")).ends_with(0);
+    assert!(!run.stderr.contains("starting a proxy"), "{}", run.stderr);
 }
 
 #[test]

@@ -59,3 +59,17 @@ fn others_may_not_write_what_init_wrote_whatever_the_umask() {
         assert_eq!(mode(&place.path(name)) & 0o022, 0, "{name}");
     }
 }
+
+/// A checkout may bring links where egret writes.
+#[test]
+fn a_schema_takes_the_place_of_a_link_and_is_not_written_through_it() {
+    let place = Place::new();
+    place.write("kept", "keep this");
+    place.write("state/note", "");
+    for name in ["policy.schema.json", "egret.schema.json.new"] {
+        std::os::unix::fs::symlink(place.path("kept"), place.path("state").join(name)).unwrap();
+    }
+    place.run(&["init"]).ends_with(0);
+    assert_eq!(place.read("kept"), "keep this");
+    assert!(place.read("state/policy.schema.json").starts_with('{'));
+}
