@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use self::{
     acl::{Acl, Acls, Ports},
     bounds::Bounds,
+    line::Line,
 };
 use super::{
     Refused,
@@ -18,12 +19,7 @@ use super::{
 
 mod acl;
 mod bounds;
-
-/// A line of the file, with those that continue it.
-struct Line {
-    number: usize,
-    words: Vec<String>,
-}
+mod line;
 
 /// A condition of `http_access`.
 struct Condition<'a> {
@@ -35,7 +31,7 @@ struct Condition<'a> {
 
 /// Translates the text of a squid.conf.
 pub(super) fn translate(text: &str, page: &mut Page) -> Result<(), Refused> {
-    let lines = lines(text);
+    let lines = line::read(text)?;
     page.preface(
         "Lists of sources and of users are labels here; `[[worker]]` in egret.toml gives them.\n\
          Where squid names no port, the rules allow http on 80 and https on 443.",
@@ -72,31 +68,6 @@ pub(super) fn translate(text: &str, page: &mut Page) -> Result<(), Refused> {
         }
     }
     Ok(())
-}
-
-/// Splits the text: a backslash continues a line, a `#` begins a comment.
-fn lines(text: &str) -> Vec<Line> {
-    let mut lines = Vec::new();
-    let mut begun: Option<(usize, String)> = None;
-    for (at, part) in text.lines().enumerate() {
-        let (number, mut whole) = begun.take().unwrap_or((at + 1, String::new()));
-        match part.strip_suffix('\\') {
-            Some(part) => {
-                whole += part;
-                begun = Some((number, whole));
-            }
-            None => {
-                whole += part;
-                lines.push((number, whole));
-            }
-        }
-    }
-    lines.extend(begun);
-    let split = |(number, whole): (usize, String)| {
-        let words = whole.split_whitespace().take_while(|word| !word.starts_with('#'));
-        Line { number, words: words.map(str::to_owned).collect() }
-    };
-    lines.into_iter().map(split).filter(|line| !line.words.is_empty()).collect()
 }
 
 /// The lines of `http_access` as far as they are read.

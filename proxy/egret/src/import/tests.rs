@@ -193,6 +193,47 @@ fn the_usual_squid_conf_keeps_its_sense() {
     }
 }
 
+/// What the tests below allow, and what each keeps denied.
+const WORSE: (&[&str], &[&str]) = (
+    &["http://www.example.com/", "https://www.example.com/"],
+    &["http://worse.example.com/", "https://worse.example.com/"],
+);
+
+#[test]
+fn lines_are_put_together_as_squid_does_it() {
+    let lists = "acl good dstdomain .example.com\nacl bad dstdomain worse.example.com\n";
+    let access = "http_access deny bad\nhttp_access allow good\nhttp_access deny all\n";
+    let continued = |values: &str| {
+        format!("acl good dstdomain .example.com\nacl bad dstdomain {values}\n{access}")
+    };
+    for text in [
+        format!("{lists}# see C:\\squid\\\n{access}"),
+        format!("{lists}  # see C:\\squid\\\r\n{access}"),
+        continued("evil.example.com \\\n# the second one\n  worse.example.com"),
+        continued("evil.example.com \\\n\n \t\n  # more\\\nworse.example.com"),
+        // The blanks that begin a line are not part of it, so this is one name.
+        continued("wor\\\n   se.example.com"),
+        continued("evil.example.com \\\r\nworse.example.com # and no other"),
+    ] {
+        let policy = made(squid::translate, &text);
+        check(&policy, NOBODY, WORSE.0, WORSE.1);
+    }
+    // No break between words for squid, so it is no name, and what it would deny is not known.
+    let policy = made(squid::translate, &continued("a.example.com\u{a0}worse.example.com"));
+    check(&policy, NOBODY, &[], WORSE.1);
+    // What follows a carriage return is not there for squid.
+    let text = "acl good dstdomain a.example\rb.example\nhttp_access allow good\n";
+    check(&made(squid::translate, text), NOBODY, &["http://a.example/"], &["http://b.example/"]);
+    for text in [
+        "acl a dstdomain a.example\nhttp_access allow a \\\n# the end\n".to_owned(),
+        format!("acl a dstdomain a.example\n# {}http_access deny a\n", " ".repeat(5000)),
+        "acl a dstdomain a.example\nhttp_access allow a\0b\n".to_owned(),
+    ] {
+        let (line, problem) = refused(squid::translate, &text);
+        assert_eq!(line, 2, "{problem}");
+    }
+}
+
 #[test]
 fn what_squid_asks_for_besides_the_host_is_asked_for_here() {
     let lists = "acl a dstdomain a.example\nacl u proxy_auth alice bob\nacl r proxy_auth REQUIRED\n\

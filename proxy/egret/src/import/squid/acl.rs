@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::Line;
+use super::line::Line;
 use crate::import::{Refused, page::Entry};
 
 /// What a list says of a request.
