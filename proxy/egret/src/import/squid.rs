@@ -41,8 +41,11 @@ pub(super) fn translate(text: &str, page: &mut Page) -> Result<(), Refused> {
     let mut others = Vec::new();
     for line in &lines {
         match line.words[0].as_str() {
+            "acl" | "http_access" if line.words.iter().any(|word| word.contains("${")) => {
+                return Err(Refused::new(line.number, "squid puts its own words in for `${`"));
+            }
             "acl" => acls.add(line)?,
-            "http_access" => access.take(line, &acls, page)?,
+            "http_access" => {}
             "include" => {
                 return Err(Refused::new(
                     line.number,
@@ -58,6 +61,10 @@ pub(super) fn translate(text: &str, page: &mut Page) -> Result<(), Refused> {
             }
             name => others.push(format!("{name} ({})", line.number)),
         }
+    }
+    // A list is one thing for squid, also for the lines that come before some of its values.
+    for line in lines.iter().filter(|line| line.words[0] == "http_access") {
+        access.take(line, &acls, page)?;
     }
     access.end(page);
     access.bounds.explain_labels(&acls, page);
@@ -91,6 +98,9 @@ impl Access {
                 return Err(Refused::new(*number, "`http_access` says `allow` or `deny`"));
             }
         };
+        if names.is_empty() {
+            return Err(Refused::new(*number, "squid skips a line that names no list"));
+        }
         self.last = Some((*number, denies));
         let source = plain(&words.join(" "));
         if let Some(closed) = self.closed {
@@ -100,13 +110,16 @@ impl Access {
             );
             return Ok(());
         }
-        let unknown = Acl::Foreign("no list of that name".to_owned());
+        let unknown = Acl::Foreign("no list of that name before this line".to_owned());
         let conditions = names.iter().map(|word| {
             let (holds, name) = match word.strip_prefix('!') {
                 Some(name) => (false, name),
                 None => (true, word.as_str()),
             };
-            Condition { holds, name, acl: acls.find(name).unwrap_or(&unknown) }
+            match acls.find_from(*number, name) {
+                Some(known) => Condition { holds, name: &known.name, acl: &known.acl },
+                None => Condition { holds, name, acl: &unknown },
+            }
         });
         // `all` says nothing beside others.
         let conditions: Vec<_> =

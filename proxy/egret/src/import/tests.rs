@@ -235,6 +235,62 @@ fn lines_are_put_together_as_squid_does_it() {
 }
 
 #[test]
+fn a_list_of_squid_is_the_same_before_and_after_its_last_value() {
+    let with = |text: &str| {
+        let good = "acl good dstdomain .example.com\n";
+        let end = "http_access allow good\nhttp_access deny all\n";
+        made(squid::translate, &format!("{good}{text}{end}"))
+    };
+    for text in [
+        "acl bad dstdomain a.example\nhttp_access deny bad\nacl bad dstdomain worse.example.com\n",
+        "acl Bad dstdomain a.example\nacl bad dstdomain worse.example.com\nhttp_access deny BAD\n",
+    ] {
+        check(&with(text), NOBODY, WORSE.0, WORSE.1);
+    }
+    let risky = "acl risky port 8080\nhttp_access deny risky\nacl RISKY port 443\n";
+    check(&with(risky), NOBODY, &WORSE.0[..1], &WORSE.0[1..]);
+    // The first line that names a list comes before it: what squid does then, no rule says.
+    let early = "http_access deny CONNECT early\nacl early port 8443\n";
+    check(&with(early), NOBODY, &[], WORSE.0);
+    for text in ["http_access deny\n", "http_access allow ${process_name}\n"] {
+        assert_eq!(refused(squid::translate, text).0, 1);
+    }
+}
+
+#[test]
+fn a_user_whose_name_stands_for_everybody_here_is_left_out() {
+    let with = |user: &str, rule: &str| {
+        let lists = format!("acl u proxy_auth {user}\nacl good dstdomain .example.com\n");
+        made(squid::translate, &format!("{lists}http_access {rule}\nhttp_access allow u good\n"))
+    };
+    let anonymous = ("anonymous", &[][..]);
+    check(&with("alice", "allow good u"), ("alice", &[]), WORSE.0, &[]);
+    for user in ["anonymous", "alice anonymous", "alice\nacl u proxy_auth anonymous"] {
+        for rule in ["allow u good", "deny !u"] {
+            check(&with(user, rule), anonymous, &[], WORSE.0);
+        }
+    }
+}
+
+#[test]
+fn a_list_that_squid_has_already_is_no_longer_moot_with_values_of_ones_own() {
+    let with = |values: &str| {
+        let good = "acl good dstdomain .example.com\n";
+        let end = "http_access deny manager\nhttp_access allow good\n";
+        made(squid::translate, &format!("{good}{values}{end}"))
+    };
+    let stock =
+        "acl manager url_regex -i ^cache_object:// +i ^https?://[^/]+/squid-internal-mgr/\n";
+    for values in ["", stock, "acl manager proto cache_object\n"] {
+        check(&with(values), NOBODY, WORSE.0, &[]);
+    }
+    let more = format!("{stock}acl Manager url_regex -i worse\n{stock}");
+    for values in ["acl manager url_regex -i worse\n", "acl manager proto HTTP\n", &more] {
+        check(&with(values), NOBODY, &[], WORSE.1);
+    }
+}
+
+#[test]
 fn what_squid_asks_for_besides_the_host_is_asked_for_here() {
     let lists = "acl a dstdomain a.example\nacl u proxy_auth alice bob\nacl r proxy_auth REQUIRED\n\
                  acl get method GET TRACE\nacl p port 8080\nacl day time 9:00-17:00\n\

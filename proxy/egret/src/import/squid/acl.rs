@@ -8,7 +8,10 @@ use std::{
 use ipnet::IpNet;
 
 use super::line::Line;
-use crate::import::{Refused, page::Entry};
+use crate::{
+    config::ANONYMOUS,
+    import::{Refused, page::Entry},
+};
 
 /// What a list says of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,8 +81,17 @@ impl Ports {
     }
 }
 
-/// The lists of a file, by name.
-pub(super) struct Acls(BTreeMap<String, Acl>);
+/// A list as all lines of the file make it.
+pub(super) struct Known {
+    /// The name as it was first written: squid tells no case apart.
+    pub(super) name: String,
+    /// The first line; a line before it knows no such list.
+    since: usize,
+    pub(super) acl: Acl,
+}
+
+/// The lists of a file, by name in small letters.
+pub(super) struct Acls(BTreeMap<String, Known>);
 
 impl Acls {
     /// The lists that squid has before it reads the file.
@@ -87,18 +99,27 @@ impl Acls {
         let localhost = ["127.0.0.1/32", "::1/128"].map(str::to_owned).to_vec();
         let connect = BTreeSet::from(["CONNECT".to_owned()]);
         let moot = "egret refuses this machine and link-local addresses whatever a rule says";
-        Self(BTreeMap::from([
-            ("all".to_owned(), Acl::All),
-            ("manager".to_owned(), Acl::Moot("egret has no cache manager")),
-            ("localhost".to_owned(), Acl::Sources(localhost)),
-            ("to_localhost".to_owned(), Acl::Moot(moot)),
-            ("to_linklocal".to_owned(), Acl::Moot(moot)),
-            ("CONNECT".to_owned(), Acl::Methods(connect)),
-        ]))
+        let lists = [
+            ("all", Acl::All),
+            (MANAGER, Acl::Moot("egret has no cache manager")),
+            ("localhost", Acl::Sources(localhost)),
+            ("to_localhost", Acl::Moot(moot)),
+            ("to_linklocal", Acl::Moot(moot)),
+            ("CONNECT", Acl::Methods(connect)),
+        ];
+        let known = |(name, acl): (&str, Acl)| {
+            (name.to_ascii_lowercase(), Known { name: name.to_owned(), since: 0, acl })
+        };
+        Self(lists.into_iter().map(known).collect())
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<&Acl> {
-        self.0.get(name)
+    pub(super) fn find(&self, name: &str) -> Option<&Known> {
+        self.0.get(&name.to_ascii_lowercase())
+    }
+
+    /// Returns the list that a line means by a name.
+    pub(super) fn find_from(&self, line: usize, name: &str) -> Option<&Known> {
+        self.find(name).filter(|known| known.since < line)
     }
 
     /// Takes the words after `acl`; values of one name add up.
@@ -106,23 +127,36 @@ impl Acls {
         let [_, name, kind, values @ ..] = &line.words[..] else {
             return Err(Refused::new(line.number, "an `acl` has a name and a type"));
         };
-        let known = match (self.0.remove(name), read(kind, values)) {
+        let (key, new) = (name.to_ascii_lowercase(), read(kind, values));
+        let is_stock = key == MANAGER && is_cache_manager(kind, values);
+        let Some(Known { name, since, acl }) = self.0.remove(&key) else {
+            let known = Known { name: name.clone(), since: line.number, acl: new };
+            self.0.insert(key, known);
+            return Ok(());
+        };
+        let acl = match (acl, new) {
             // Files of older releases say themselves what is predefined now.
-            (Some(Acl::All), Acl::Sources(sources))
+            (Acl::All, Acl::Sources(sources))
                 if sources.iter().any(|source| is_everything(source)) =>
             {
                 Acl::All
             }
-            (Some(Acl::Moot(why)), Acl::Foreign(_))
-                if ["proto", "url_regex"].contains(&&**kind) =>
-            {
-                Acl::Moot(why)
-            }
-            (Some(Acl::Moot(_)) | None, new) => new,
-            (Some(known), new) => together(known, new),
+            (Acl::Moot(why), _) if is_stock => Acl::Moot(why),
+            (Acl::Moot(_), new) => new,
+            (known, new) => together(known, new),
         };
-        self.0.insert(name.clone(), known);
+        self.0.insert(key, Known { name, since, acl });
         Ok(())
+    }
+}
+
+/// Whether values are those that squid has, or had, for its own pages, and nothing besides.
+fn is_cache_manager(kind: &str, values: &[String]) -> bool {
+    let is_stock = |value: &String| MANAGER_VALUES.contains(&value.as_str());
+    match kind {
+        "proto" => values == ["cache_object"],
+        "url_regex" => values.iter().all(is_stock),
+        _ => false,
     }
 }
 
@@ -186,6 +220,9 @@ fn read(kind: &str, values: &[String]) -> Acl {
         "port" => collect(&values, ports).map(|ports| Acl::Ports(Ports(ports))),
         "method" => Ok(Acl::Methods(values.iter().map(|method| method.to_uppercase()).collect())),
         "proxy_auth" if values.iter().any(|value| *value == "REQUIRED") => Ok(Acl::Users(None)),
+        "proxy_auth" if values.iter().any(|value| *value == ANONYMOUS) => {
+            Err(format!("here `{ANONYMOUS}` is whoever shows no proof"))
+        }
         "proxy_auth" => Ok(Acl::Users(Some(values.into_iter().cloned().collect()))),
         _ => Err(format!("no rule can say `{kind}`")),
     };
@@ -240,3 +277,12 @@ fn ports(text: &str) -> Result<(u16, u16), String> {
 const NARROW: u32 = 16;
 /// What is meant most often by a range.
 const USUAL: [u16; 2] = [80, 443];
+/// The list that stands for squid's own pages, and the values that it has in some release.
+const MANAGER: &str = "manager";
+const MANAGER_VALUES: [&str; 5] = [
+    "-i",
+    "+i",
+    "^cache_object://",
+    "^https?://[^/]+/squid-internal-mgr/",
+    "^[^:]+://[^/]+(:[0-9]+)?/squid-internal-mgr/",
+];

@@ -137,7 +137,7 @@ impl Bounds {
     /// Says whom to give which label.
     pub(super) fn explain_labels(&self, acls: &Acls, page: &mut Page) {
         for name in &self.used {
-            let whom = match acls.find(name) {
+            let whom = match acls.find(name).map(|known| &known.acl) {
                 Some(Acl::Sources(sources)) => {
                     format!("workers whose `source` is in {}", sources.join(", "))
                 }
