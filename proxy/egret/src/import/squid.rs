@@ -3,7 +3,7 @@
 //! Here a deny wins wherever it stands. So a deny that comes before what it denies is a rule, and
 //! one that comes after an allow takes more away than it did, which is said. A deny that no rule
 //! can say would be lost: the allows that come after it are written as comments, for somebody who
-//! knows better. What an allow asks for besides the host has to be said, too, or it is left out.
+//! knows better; so are all allows where another directive may deny. What an allow asks for besides the host has to be said, too, or it is left out.
 
 use std::collections::BTreeSet;
 
@@ -20,6 +20,7 @@ use super::{
 mod acl;
 mod bounds;
 mod line;
+mod others;
 
 /// A condition of `http_access`.
 struct Condition<'a> {
@@ -55,11 +56,14 @@ pub(super) fn translate(text: &str, page: &mut Page) -> Result<(), Refused> {
             "if" | "else" | "endif" => {
                 return Err(Refused::new(line.number, "lines that hold only sometimes"));
             }
-            name if RESTRICTING.contains(&name) => {
+            name if others::denies_nothing(&line.words) => {
+                others.push(format!("{name} ({})", line.number));
+            }
+            // Where it stands makes no difference to squid, so every allow is in doubt.
+            _ => {
                 page.leave_out(line.number, &line.words.join(" "));
                 access.lost.get_or_insert(line.number);
             }
-            name => others.push(format!("{name} ({})", line.number)),
         }
     }
     // A list is one thing for squid, also for the lines that come before some of its values.
@@ -301,15 +305,3 @@ impl Asked {
         Ok(asked)
     }
 }
-
-/// Directives that refuse requests or answers, too. A policy has no words for them.
-const RESTRICTING: [&str; 8] = [
-    "adapted_http_access",
-    "http_access2",
-    "http_reply_access",
-    "miss_access",
-    "redirect_program",
-    "reply_body_max_size",
-    "url_rewrite_access",
-    "url_rewrite_program",
-];

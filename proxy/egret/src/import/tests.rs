@@ -321,9 +321,36 @@ fn a_deny_of_squid_that_no_rule_says_takes_the_allows_after_it_along() {
     );
     check(&policy, NOBODY, &["https://a.example/"], &["https://b.example/"]);
     assert!(policy.contains("line 5 may deny some of it\n# [[rule]]"), "{policy}");
-    for line in ["http_reply_access deny all", "url_rewrite_program /x"] {
-        let policy = made(squid::translate, &format!("{lists}{line}\nhttp_access allow a\n"));
-        check(&policy, NOBODY, &[], &["https://a.example/"]);
+}
+
+#[test]
+fn a_directive_that_may_deny_puts_every_allow_in_doubt_wherever_it_stands() {
+    let lists = "acl a dstdomain a.example\n";
+    let allow = "http_access allow a\nhttp_access deny all\n";
+    for (line, is_taken) in [
+        ("http_reply_access allow all", true),
+        ("http_port 3128", true),
+        ("cache deny all", true),
+        ("http_reply_access deny all", false),
+        ("http_reply_access allow a", false),
+        ("adapted_http_access deny a", false),
+        ("url_rewrite_program /x", false),
+        ("ssl_bump terminate a", false),
+        ("adaptation_access service deny a", false),
+        ("redirector_access deny a", false),
+        ("icap_access class deny a", false),
+        ("configuration_includes_quoted_values on", false),
+        ("http_port 3128 accel", false),
+        ("HTTP_ACCESS deny a", false),
+        ("what_comes_next deny a", false),
+    ] {
+        for text in [format!("{lists}{line}\n{allow}"), format!("{lists}{allow}{line}\n")] {
+            let policy = made(squid::translate, &text);
+            let url = &["https://a.example/"][..];
+            let (allowed, denied) = if is_taken { (url, &[][..]) } else { (&[][..], url) };
+            check(&policy, NOBODY, allowed, denied);
+            assert_eq!(policy.contains("may deny some of it\n# [[rule]]"), !is_taken, "{policy}");
+        }
     }
 }
 
