@@ -3,13 +3,14 @@
 //!
 //! A service becomes the label `service` of workers. The default becomes such a label, too: a rule
 //! without workers would also serve the services that have a list of their own. In Smokescreen a
-//! service's list wins over `global_deny_list`; here a deny wins always, which is less.
+//! service's list wins over `global_deny_list`; here a deny wins always, which is less. A key of
+//! the file itself that is not known may be a list of denies, so it refuses.
 
 use std::{collections::BTreeSet, rc::Rc};
 
 use super::{
     Refused,
-    page::{Effect, Entry, Page, Rule},
+    page::{Effect, Entry, Page, Rule, plain},
     yaml::{self, Kind, Node},
 };
 
@@ -30,7 +31,8 @@ pub(super) fn translate(text: &str, page: &mut Page) -> Result<(), Refused> {
     );
     for (name, node) in top {
         if !KEYS.contains(&name.as_str()) {
-            page.leave_out(node.line, &format!("`{name}` is not understood"));
+            let name = plain(name);
+            return Err(Refused::new(node.line, format!("`{name}` is not understood")));
         }
     }
     let everywhere = match find("global_allow_list") {

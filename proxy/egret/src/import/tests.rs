@@ -126,6 +126,10 @@ fn what_smokescreen_would_deny_is_not_lost_with_a_line_that_is_not_understood() 
     check("services: []\n", 1, "no `version: v1`");
     check("version: v1\nservices:\n  - project: p\n", 3, "no `name`");
     check("version: v1\nversion: v1\n", 2, "`version` is there twice");
+    let merged = "<<: {global_deny_list: [bad.example]}";
+    check(&format!("version: v1\n{merged}\n"), 2, "`<<` puts other keys in");
+    check(&format!("version: v1\nservices:\n  - {merged}\n"), 3, "`<<` puts other keys in");
+    check("version: v1\nGlobal_deny_list: [bad.example]\n", 2, "`Global_deny_list` is not under");
     check("", 1, "nothing in the file");
     check("- a\n", 1, "no table");
 }
@@ -385,6 +389,6 @@ fn nothing_of_the_file_gets_out_of_its_comment() {
          x\u{85}[[rule]] y\nhttp_access deny all\n",
     );
     assert!(!policy.contains(['\u{7}', '\u{1b}', '\u{85}', '\r']), "{policy:?}");
-    let acl = "version: v1\n\"a\\n[[rule]]\\nid = 1\": 1\n";
+    let acl = "version: v1\nservices:\n  - {name: a, \"a\\n[[rule]]\\nid = 1\": 1}\n";
     assert!(!made(smokescreen::translate, acl).contains("\n[[rule]]"));
 }

@@ -2,7 +2,7 @@
 //!
 //! Aliases are followed, and what they stand for counts each time against one bound, so that a
 //! short text cannot become a large one. A key that is there twice refuses, as it is not said
-//! which one counts.
+//! which one counts; so does `<<`, which not all who read YAML take for what it stands for.
 
 use std::{collections::HashMap, rc::Rc};
 
@@ -133,6 +133,10 @@ impl Reader {
                 Some(name) => entries.push((name, node)),
                 None => {
                     let name = node.text().ok_or_else(|| Refused::new(line, "a key is no text"))?;
+                    if name == MERGE {
+                        let problem = "`<<` puts other keys in; write them in its place";
+                        return Err(Refused::new(line, problem));
+                    }
                     if entries.iter().any(|(before, _)| before == name) {
                         return Err(Refused::new(line, format!("`{name}` is there twice")));
                     }
@@ -144,5 +148,7 @@ impl Reader {
     }
 }
 
+/// The key whose value is keys and values of the map around it.
+const MERGE: &str = "<<";
 const DEEPEST: usize = 16;
 const LARGEST: usize = 1 << 20;
