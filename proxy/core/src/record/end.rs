@@ -12,10 +12,13 @@ use std::{
     sync::Arc,
 };
 
+use egret_policy::Timestamp;
+
 use super::{
     chain::Chain,
     head::PublicKey,
     segments::{Tail, segment, segments, tail},
+    strict,
     verify::{Fault, KeptHead, Verifier},
 };
 
@@ -87,6 +90,8 @@ pub(super) struct End {
     pub(super) chain: Chain,
     /// Lines after the newest signed head.
     pub(super) unsigned: u64,
+    /// When the last line was written, as it says.
+    pub(super) newest: Option<Timestamp>,
     /// Bytes of a torn line, in all.
     pub(super) torn: u64,
     /// Segments without a whole line, after the one to go on in.
@@ -100,6 +105,7 @@ pub(super) fn find(directory: &Path, own: PublicKey) -> Result<End, OpenError> {
         length: 0,
         chain: Chain::EMPTY,
         unsigned: 0,
+        newest: None,
         torn: 0,
         begun: Vec::new(),
     };
@@ -120,6 +126,7 @@ pub(super) fn find(directory: &Path, own: PublicKey) -> Result<End, OpenError> {
             end.chain = verifier
                 .next()
                 .ok_or_else(|| OpenError::Broken { path: path.clone(), fault: Fault::Empty })?;
+            end.newest = newest(&tail);
             (signed, key) = (verifier.last_head(), verifier.key());
         }
         break;
@@ -158,6 +165,12 @@ fn feed(verifier: &mut Verifier, path: &Path, tail: &Tail) -> Result<(), OpenErr
         verifier.line(line).map_err(|fault| OpenError::Broken { path: path.to_owned(), fault })?;
     }
     Ok(())
+}
+
+/// The time of the last line.
+fn newest(tail: &Tail) -> Option<Timestamp> {
+    let last = tail.lines.strip_suffix(b"\n")?.rsplit(|byte| *byte == b'\n').next()?;
+    strict::read(last).ok()?.said.time.parse().ok()
 }
 
 fn newest_head(directory: &Path) -> Result<Option<KeptHead>, OpenError> {

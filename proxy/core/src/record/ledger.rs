@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use egret_policy::Timestamp;
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
@@ -95,6 +96,8 @@ pub(super) struct Ledger {
     lost: u64,
     /// How many those are, and those that are kept, for a start after this process.
     tally: Tally,
+    /// The last time that could be believed, and when that was.
+    believed: (Timestamp, Instant),
     /// Whether the last line is a signed head.
     headed: bool,
     /// Whether the disk did not take what the kernel had.
@@ -113,13 +116,14 @@ impl Ledger {
         let using = |error| OpenError::using(directory, error);
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(using)?;
         let lock = lock(directory)?;
-        let End { number, length, chain, unsigned, torn, begun } =
+        let End { number, length, chain, unsigned, newest, torn, begun } =
             end::find(directory, key.public())?;
         for path in begun {
             fs::remove_file(&path).map_err(|error| OpenError::using(&path, error))?;
         }
         let path = segment(directory, number);
         let file = continue_at(&path, length).map_err(|error| OpenError::using(&path, error))?;
+        let believed = (newest.unwrap_or_else(|| clock.now()), Instant::now());
         let (tally, lost) = Tally::open(directory);
         lock.sync_all().map_err(using)?;
         let (event, count) = match torn {
@@ -140,6 +144,7 @@ impl Ledger {
             kept: Kept::default(),
             lost,
             tally,
+            believed,
             headed: false,
             unsynced: false,
         };

@@ -2,15 +2,18 @@
 //!
 //! A segment ends in a signed head, and its successor goes on with the same chain. Segments are
 //! removed from the oldest on, the newest never, and each removal is on record before it happens:
-//! whoever verifies what is left can tell it from a beginning that was cut off.
+//! whoever verifies what is left can tell it from a beginning that was cut off. Nothing is removed
+//! while the clock says that all is old: it is more likely to be wrong.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, ErrorKind, Read},
     os::unix::fs::OpenOptionsExt,
     path::Path,
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
+
+use egret_policy::Timestamp;
 
 use super::{Ledger, sync_directory};
 use crate::record::{
@@ -58,7 +61,16 @@ impl Ledger {
 
     fn remove_older_than_kept(&mut self) -> io::Result<()> {
         let directory = self.settings.directory.clone();
-        let now = SystemTime::from(self.clock.now());
+        let now = self.clock.now();
+        if !self.believes(now) {
+            tracing::warn!(
+                clock = %now,
+                newest = %self.believed.0,
+                "no old records are removed: the clock is far ahead of the newest one"
+            );
+            return Ok(());
+        }
+        let now = SystemTime::from(now);
         for pair in segments(&directory)?.windows(2) {
             let &[old, next] = pair else { break };
             let path = segment(&directory, old);
@@ -99,6 +111,25 @@ impl Ledger {
         sync_directory(&directory)
     }
 }
+
+impl Ledger {
+    /// Whether records may be removed by this time. One that is further ahead than they are kept
+    /// would remove all but the newest segment; whoever was off for so long waits for a day.
+    fn believes(&mut self, now: Timestamp) -> bool {
+        let (time, since) = self.believed;
+        let (now_is, was) = (SystemTime::from(now), SystemTime::from(time));
+        let passed = since.elapsed();
+        let ahead = now_is.duration_since(was).unwrap_or_default().saturating_sub(passed);
+        if ahead > self.settings.keep && passed < NOTICED {
+            return false;
+        }
+        self.believed = (now, Instant::now());
+        true
+    }
+}
+
+/// By when a clock that is far ahead has been set right.
+const NOTICED: Duration = Duration::from_hours(24);
 
 /// Begins a segment; one that an attempt before this has left is as good, if nothing is in it.
 fn begin(path: &Path) -> io::Result<File> {

@@ -6,7 +6,11 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::record::{standing::RecordMetrics, writer::tests::noon};
+use crate::record::{
+    segments::segments,
+    standing::RecordMetrics,
+    writer::tests::{at, noon},
+};
 
 struct Place {
     folder: TempDir,
@@ -201,6 +205,32 @@ fn where_exchanges_go_on_what_is_missing_is_counted() {
     assert_eq!(place.written(), expected);
     assert!(place.ledger.kept.is_empty());
     assert_eq!(place.figures(), [4, 2, 7], "those that found no room were not tried");
+}
+
+#[test]
+fn a_clock_that_is_far_ahead_removes_nothing() {
+    let mut place = Place::new(OnFailure::Refuse);
+    place.ledger.settings.segment = 1;
+    place.ledger.full_at = 1;
+    for _ in 0..3 {
+        place.append();
+    }
+    let begun = segments(place.folder.path()).unwrap();
+    assert!(begun.len() > 2, "{begun:?}");
+    for number in &begun {
+        let file = File::options().append(true).open(segment(place.folder.path(), *number));
+        file.unwrap().set_modified(noon().now().into()).unwrap();
+    }
+    let mut left = |time: &str| {
+        place.ledger.clock = at(time);
+        place.ledger.remove_old();
+        segments(place.folder.path()).unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(left("2046-11-21T12:00:00Z"), begun, "by its time all are too old");
+    }
+    assert_eq!(left("2027-02-18T12:00:00Z"), begun);
+    assert_eq!(left("2027-02-20T12:00:00Z"), begun[begun.len() - 1..]);
 }
 
 #[test]

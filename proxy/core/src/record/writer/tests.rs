@@ -26,7 +26,11 @@ impl Clock for Hands {
 }
 
 pub(in crate::record) fn noon() -> Arc<dyn Clock> {
-    Arc::new(Hands(Mutex::new("2026-11-21T12:00:00Z".parse().unwrap())))
+    at("2026-11-21T12:00:00Z")
+}
+
+pub(in crate::record) fn at(time: &str) -> Arc<dyn Clock> {
+    Arc::new(Hands(Mutex::new(time.parse().unwrap())))
 }
 
 /// A folder with a record, and the key that signs it.
