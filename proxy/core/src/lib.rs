@@ -44,7 +44,7 @@ pub use self::{
     listen::{Inherited, ListenError},
     live::Selector,
     metrics::Metrics,
-    proxy::{BindError, Budgets, Handle, Ports, Proxy},
+    proxy::{BindError, Budgets, Handle, Ports, Proxy, RunError},
     record::{
         ClosedBy, Extent, Fault, Flush, FlushError, HeadKey, HeadKeyError, KeptHead, LineHash,
         NEWEST_HEAD, OnFailure, OpenError, PolicyChange, PublicKey, RecordError, RecordMetrics,

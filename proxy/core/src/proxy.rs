@@ -16,6 +16,7 @@ use egret_policy::{
 use egret_vault_bridge::Bridge;
 use tokio::{
     sync::Semaphore,
+    task::{JoinError, JoinSet},
     time::{timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -157,6 +158,21 @@ pub enum BindError {
     Interfaces(#[source] io::Error),
 }
 
+/// Why a proxy has ended that nobody had stopped: a part of it had, and half a proxy is none.
+#[derive(Debug, thiserror::Error)]
+#[error("what {part} has ended by itself")]
+pub struct RunError {
+    part: &'static str,
+    #[source]
+    source: Option<JoinError>,
+}
+
+impl RunError {
+    fn of(part: &'static str, end: Result<(), JoinError>) -> Self {
+        Self { part, source: end.err() }
+    }
+}
+
 /// A proxy that is bound and may serve.
 pub struct Proxy {
     shared: Arc<Shared>,
@@ -220,31 +236,36 @@ impl Proxy {
     }
 
     /// Serves until `stop`; then takes in what has come by then, lets it and what is open end within
-    /// `drain_timeout`, and cuts the rest.
-    pub async fn run(self, stop: CancellationToken) {
+    /// `drain_timeout`, and cuts the rest. Where a part of it ends before, all is cut at once.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
         let Self { shared, budgets, bound, .. } = self;
-        let accepting = TaskTracker::new();
+        let mut accepting = JoinSet::new();
         for (socket, listener) in bound {
             accepting.spawn(accept(socket, listener, shared.clone()));
         }
-        let refreshing = tokio::spawn(shared.own.clone().keep_fresh());
-        let expiring = tokio::spawn(expire(shared.clone()));
-        let tidying = tokio::spawn(shared.pool.clone().keep_fresh());
+        let mut tending = JoinSet::new();
+        tending.spawn(shared.own.clone().keep_fresh());
+        tending.spawn(expire(shared.clone()));
+        tending.spawn(shared.pool.clone().keep_fresh());
         let following = shared.clone();
-        let following =
-            tokio::spawn(async move { following.resolver.follow(&following.own).await });
+        tending.spawn(async move { following.resolver.follow(&following.own).await });
         let over = CancellationToken::new();
-        let keeping = tokio::spawn(limit::keep(shared.clone(), budgets, over.clone()));
+        let mut keeping = JoinSet::new();
+        keeping.spawn(limit::keep(shared.clone(), budgets, over.clone()));
 
-        stop.cancelled().await;
+        let end = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            Some(end) = accepting.join_next() => Err(RunError::of("accepts connections", end)),
+            Some(end) = tending.join_next() => Err(RunError::of("looks after what is open", end)),
+            Some(end) = keeping.join_next() => Err(RunError::of("keeps the counts", end)),
+        };
         shared.stop.cancel();
-        accepting.close();
-        accepting.wait().await;
+        while accepting.join_next().await.is_some() {}
         shared.pool.close();
         shared.tasks.close();
-        let deadline = Instant::now() + shared.limits.drain_timeout;
-        let last_call = shared.limits.drain_timeout.min(LAST_CALL);
-        let mut ended = timeout(last_call, shared.tasks.wait()).await;
+        let patience = if end.is_ok() { shared.limits.drain_timeout } else { Duration::ZERO };
+        let deadline = Instant::now() + patience;
+        let mut ended = timeout(patience.min(LAST_CALL), shared.tasks.wait()).await;
         if ended.is_err() {
             shared.last_call.cancel();
             ended = timeout_at(deadline.into(), shared.tasks.wait()).await;
@@ -257,14 +278,15 @@ impl Proxy {
             }
         }
         // Until here: what is open was to be cut when its rule expired.
-        for task in [refreshing, expiring, tidying, following] {
-            task.abort();
-        }
+        tending.abort_all();
         // Last, so that it sees what the last exchanges used.
         over.cancel();
-        if let Err(error) = keeping.await {
-            tracing::error!(%error, "counts could not be kept for the next start");
+        while let Some(kept) = keeping.join_next().await {
+            if let Err(error) = kept {
+                tracing::error!(%error, "counts could not be kept for the next start");
+            }
         }
+        end
     }
 }
 

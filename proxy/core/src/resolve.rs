@@ -150,7 +150,7 @@ impl Resolver {
     /// configured there is nothing to follow. A system that cannot say keeps the ones it had.
     pub(crate) async fn follow(&self, own: &Own) {
         if !self.follows {
-            return;
+            return std::future::pending().await;
         }
         let mut told = false;
         loop {

@@ -144,6 +144,8 @@ pub(crate) enum Failure {
     Random(#[source] io::Error),
     #[error("start the proxy")]
     Start(#[source] Box<dyn Error + Send + Sync>),
+    #[error("the proxy cannot go on, and has ended")]
+    Broken(#[source] Box<dyn Error + Send + Sync>),
     #[error("print the answer")]
     Output(#[source] io::Error),
 }
@@ -225,6 +227,7 @@ impl Failure {
             | Self::Clock(_)
             | Self::RecordEnd(_)
             | Self::Start(_)
+            | Self::Broken(_)
             | Self::Output(_)
             | Self::Random(_) => Exit::Failure,
             Self::Verify(error) => match error {
@@ -321,6 +324,11 @@ impl Failure {
             Self::Write { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run as the owner of that directory, or name another one".to_owned())
             }
+            Self::Broken(_) => Some(
+                "start it again, as a service manager does by itself; what was said before tells \
+                 more"
+                    .to_owned(),
+            ),
             Self::Invalid { .. }
             | Self::Write { .. }
             | Self::RecordEnd(_)

@@ -5,12 +5,12 @@
 //! Whatever fails ends the start with its exit code; nothing runs half. Only `listening ADDRESS`
 //! goes to stdout.
 
-use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{error::Error, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use egret_policy::{Mode, Timestamp};
 use egret_proxy::{
     BindError, Budgets, Clock, ClosedBy, Handle, Inherited, Metrics, PolicyChange, Ports, Proxy,
-    Recorder, Selector, StaticWorkers,
+    Recorder, RunError, Selector, StaticWorkers,
 };
 use egret_vault_bridge::NoVault;
 use tokio::{task::JoinSet, time::timeout};
@@ -36,8 +36,12 @@ use crate::{
     systemd::Supervisor,
 };
 
-use self::signals::Signals;
+use self::{
+    beside::{Beside, Ended},
+    signals::Signals,
+};
 
+mod beside;
 mod descriptors;
 mod first_start;
 mod signals;
@@ -111,11 +115,12 @@ async fn serve(
     let loaded = recorder.policy(policy.revision(), PolicyChange::Loaded).await;
     loaded.map_err(|error| Failure::Start(error.into()))?;
     // What runs beside the data path, until the drain has ended.
-    let mut beside = JoinSet::new();
-    beside.spawn(denials::show(&audit.directory, &source.path));
+    let mut beside = Beside::default();
+    let mut shown = JoinSet::new();
+    shown.spawn(denials::show(&audit.directory, &source.path));
     if let Some(endpoint) = endpoint {
         let observed = Observed::new(counted, recorder.clone(), reloads.clone(), ready.clone());
-        beside.spawn(endpoint.serve(Arc::new(observed)));
+        beside.spawn("answers for the metrics", endpoint.serve(Arc::new(observed)));
     }
 
     tracing::info!(
@@ -140,44 +145,77 @@ async fn serve(
     }
     let supervisor = Supervisor::new(handle.clone(), ready.clone(), recorder.clone());
     supervisor.ready();
-    beside.spawn(supervisor.clone().keep_informed());
-    let told = Told { records: audit.directory, recorder, reloads, supervisor: supervisor.clone() };
+    beside.spawn("tells the service manager", supervisor.clone().keep_informed());
+    let told = Told {
+        records: audit.directory,
+        recorder: recorder.clone(),
+        reloads,
+        supervisor: supervisor.clone(),
+    };
     let in_force = InForce { config: origin, workers, policy: for_serving };
     let reload = Reload::from(in_force, environment.clone(), handle.clone(), told);
-    beside.spawn(reload.run(hangup));
+    beside.spawn("reloads", reload.run(hangup));
 
     let stop = CancellationToken::new();
     let running = pin!(proxy.run(stop.clone()));
-    until_signalled(running, &stop, &ready, &supervisor, &handle, &mut signals).await;
+    let ended = async {
+        tokio::select! {
+            ended = beside.ended() => ended,
+            () = recorder.ended() => Ended::of("writes the records"),
+        }
+    };
+    let end = Asked { stop, ready, supervisor, handle }
+        .until_signalled(running, pin!(ended), &mut signals)
+        .await;
+    shown.shutdown().await;
     beside.shutdown().await;
+    end?;
     tracing::info!("ended");
     Ok(())
 }
 
-/// The first signal lets what is open end; the second cuts it.
-async fn until_signalled(
-    mut running: impl Future<Output = ()> + Unpin,
-    stop: &CancellationToken,
-    ready: &Ready,
-    supervisor: &Supervisor,
-    handle: &Handle,
-    signals: &mut Signals,
-) {
-    tokio::select! {
-        () = &mut running => return,
-        name = signals.next() => tracing::info!(signal = name, open = handle.live(), "draining"),
+/// What is told that the end has been asked for.
+struct Asked {
+    stop: CancellationToken,
+    ready: Ready,
+    supervisor: Supervisor,
+    handle: Handle,
+}
+
+impl Asked {
+    /// The first signal lets what is open end; the second cuts it, and so does the end of something
+    /// that egret cannot do without.
+    async fn until_signalled(
+        self,
+        mut running: impl Future<Output = Result<(), RunError>> + Unpin,
+        mut ended: impl Future<Output = Ended> + Unpin,
+        signals: &mut Signals,
+    ) -> Result<(), Failure> {
+        let Self { stop, ready, supervisor, handle } = self;
+        let open = || handle.live();
+        let broken = |error: Box<dyn Error + Send + Sync>| Failure::Broken(error);
+        let mut end = Ok(());
+        tokio::select! {
+            ran = &mut running => return ran.map_err(|error| broken(error.into())),
+            ended = &mut ended => end = Err(broken(ended.into())),
+            name = signals.next() => tracing::info!(signal = name, open = open(), "draining"),
+        }
+        // Told first, so that nobody is sent to a socket that is about to close.
+        ready.advance(Readiness::Draining);
+        supervisor.stopping();
+        stop.cancel();
+        if end.is_ok() {
+            tokio::select! {
+                ran = &mut running => return ran.map_err(|error| broken(error.into())),
+                ended = &mut ended => end = Err(broken(ended.into())),
+                name = signals.next() => tracing::info!(signal = name, open = open(), "cutting"),
+            }
+        }
+        handle.cut(&Selector::All, ClosedBy::Drain);
+        // Whatever does not end now ends with the runtime.
+        let _ = timeout(LAST_WORDS, running).await;
+        end
     }
-    // Told first, so that nobody is sent to a socket that is about to close.
-    ready.advance(Readiness::Draining);
-    supervisor.stopping();
-    stop.cancel();
-    tokio::select! {
-        () = &mut running => return,
-        name = signals.next() => tracing::info!(signal = name, open = handle.live(), "cutting"),
-    }
-    handle.cut(&Selector::All, ClosedBy::Drain);
-    // Whatever does not end now ends with the runtime.
-    let _ = timeout(LAST_WORDS, running).await;
 }
 
 /// The one clock of the process.

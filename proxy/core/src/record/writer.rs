@@ -238,6 +238,11 @@ impl Recorder {
         !self.queue.is_closed()
     }
 
+    /// Returns once there is no writer any more.
+    pub async fn ended(&self) {
+        self.queue.closed().await;
+    }
+
     /// Records what became of a policy, and which one is in force now. Returns when the kernel has
     /// it.
     pub async fn policy(

@@ -1,9 +1,17 @@
 //! Cuts, and policies that change under what is live.
 
-use std::time::Duration;
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
-use egret_policy::{RuleId, WorkerId};
-use egret_proxy::{ClosedBy, Selector};
+use egret_policy::{RuleId, Timestamp, WorkerId};
+use egret_proxy::{Clock, ClosedBy, Selector};
 use egret_testkit::{
     client::Channel,
     origin::{Answer, Plan, Step},
@@ -11,7 +19,7 @@ use egret_testkit::{
 
 use crate::{
     Claim, POLICY,
-    scene::{Scene, Stage, compile},
+    scene::{Around, Scene, Stage, compile},
 };
 
 pub(crate) const TRIALS: &[Claim] = &[
@@ -22,6 +30,7 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("a_removed_worker_loses_its_connections", removed),
     ("a_rule_that_expires_ends_its_tunnels", expired),
     ("a_rule_that_expires_while_a_name_is_resolved_lets_nothing_out", expired_on_the_way),
+    ("a_proxy_that_can_cut_no_more_what_expires_cuts_all_and_ends", expiring_no_more),
 ];
 
 /// A tunnel in which TLS has been spoken.
@@ -138,4 +147,29 @@ fn expired_on_the_way(stage: &Stage) {
     let reply = scene.client.get("http://api.example.com/").unwrap();
     assert_eq!(reply.status(), 403);
     assert!(stage.origin.requests().is_empty());
+}
+
+/// A clock that fails everybody but the recorder once it is broken.
+#[derive(Default)]
+struct Fragile(AtomicBool);
+
+impl Clock for Fragile {
+    fn now(&self) -> Timestamp {
+        let recording = thread::current().name() == Some("recorder");
+        assert!(recording || !self.0.load(Ordering::Relaxed), "the clock is broken");
+        Timestamp::now()
+    }
+}
+
+fn expiring_no_more(stage: &Stage) {
+    let clock = Arc::<Fragile>::default();
+    let around = Around { clock: clock.clone(), ..stage.surroundings() };
+    let mut scene = stage.play_in(POLICY, |_| {}, around);
+    let mut channel = tunnel(&scene, "api.example.com");
+    clock.0.store(true, Ordering::Relaxed);
+    let end = scene.ended().unwrap_err();
+    assert_eq!(end.to_string(), "what looks after what is open has ended by itself");
+    assert!(end.source().unwrap().to_string().contains("the clock is broken"));
+    assert!(channel.is_closed_within(Duration::from_secs(1)));
+    assert!(all_origins_ended(stage));
 }

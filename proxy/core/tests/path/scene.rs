@@ -12,7 +12,7 @@ use egret_policy::{Policy, Timestamp};
 use egret_proxy::{
     BindError, BudgetStore, Budgets, Clock, ConnectionLimits, DnsSettings, Flush, Handle, HeadKey,
     IdentityKind, KnownWorker, ListenAddress, ListenError, ListenerSettings, Metrics, OnFailure,
-    Ports, Proxy, RecordSettings, Recorder, Settings, StaticWorkers, Used, Workers,
+    Ports, Proxy, RecordSettings, Recorder, RunError, Settings, StaticWorkers, Used, Workers,
 };
 use egret_testkit::{
     client::Client,
@@ -174,7 +174,7 @@ pub(crate) struct Scene {
     audit: tempfile::TempDir,
     kept: Arc<Kept>,
     stop: CancellationToken,
-    running: Option<JoinHandle<()>>,
+    running: Option<JoinHandle<Result<(), RunError>>>,
 }
 
 impl Scene {
@@ -194,13 +194,14 @@ impl Scene {
         let stopped = stop.clone();
         let running = thread::spawn(move || {
             let runtime = tokio::runtime::Runtime::new().unwrap();
-            runtime.block_on(async {
+            let end = runtime.block_on(async {
                 let proxy = Proxy::bind(settings, ports, policy, vec![]).await.unwrap();
                 tell.send((proxy.addresses().to_vec(), proxy.handle())).unwrap();
-                proxy.run(stopped).await;
+                proxy.run(stopped).await
             });
             drop(runtime);
             flush.wait().unwrap();
+            end
         });
         let (addresses, handle) = told.recv().unwrap();
         let address = addresses[0].tcp().expect("the first listener is TCP");
@@ -229,7 +230,12 @@ impl Scene {
     /// Ends the proxy.
     pub(crate) fn stop(&mut self) {
         self.stop.cancel();
-        self.running.take().expect("a scene ends once").join().expect("the proxy ended well");
+        self.ended().expect("the proxy ended well");
+    }
+
+    /// Waits until the proxy has ended.
+    pub(crate) fn ended(&mut self) -> Result<(), RunError> {
+        self.running.take().expect("a scene ends once").join().expect("its thread ended well")
     }
 
     /// Ends the proxy and returns what it has saved of day budgets.
