@@ -146,6 +146,8 @@ pub(crate) enum Failure {
     Start(#[source] Box<dyn Error + Send + Sync>),
     #[error("the proxy cannot go on, and has ended")]
     Broken(#[source] Box<dyn Error + Send + Sync>),
+    #[error("the disk has not taken the last records in time; those are missing")]
+    Unflushed,
     #[error("print the answer")]
     Output(#[source] io::Error),
 }
@@ -228,6 +230,7 @@ impl Failure {
             | Self::RecordEnd(_)
             | Self::Start(_)
             | Self::Broken(_)
+            | Self::Unflushed
             | Self::Output(_)
             | Self::Random(_) => Exit::Failure,
             Self::Verify(error) => match error {
@@ -329,6 +332,9 @@ impl Failure {
                  more"
                     .to_owned(),
             ),
+            Self::Unflushed => {
+                Some("find out why the disk under `[audit] path` stands still".to_owned())
+            }
             Self::Invalid { .. }
             | Self::Write { .. }
             | Self::RecordEnd(_)

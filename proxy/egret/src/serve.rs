@@ -5,7 +5,14 @@
 //! Whatever fails ends the start with its exit code; nothing runs half. Only `listening ADDRESS`
 //! goes to stdout.
 
-use std::{error::Error, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use egret_policy::{Mode, Timestamp};
 use egret_proxy::{
@@ -49,6 +56,9 @@ mod signals;
 /// How long what was cut may take to write its last records.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// How long the disk may take to have all records.
+const FLUSH_WITHIN: Duration = Duration::from_secs(10);
+
 pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, Failure> {
     log::start(environment.log.as_deref())?;
     // While there is one thread: the variables are removed.
@@ -73,8 +83,22 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
         runtime.block_on(serve(config, recorder, budgets, Arc::new(policy), sockets, environment));
     // What still runs holds the recorder; it goes first, so that the flush can end.
     runtime.shutdown_timeout(LAST_WORDS);
-    let flushed = flush.wait().map_err(Failure::RecordEnd);
+    let flushed = match within(FLUSH_WITHIN, move || flush.wait()) {
+        Some(flushed) => flushed.map_err(Failure::RecordEnd),
+        None => Err(Failure::Unflushed),
+    };
     end.and(flushed).map(|()| Exit::Done)
+}
+
+/// Does something for which a disk may take its time; `None` where that is too long.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (tell, told) = mpsc::channel();
+    // Nobody listens any more where it was too long.
+    thread::spawn(move || tell.send(work()));
+    told.recv_timeout(limit).ok()
 }
 
 async fn serve(
@@ -236,5 +260,19 @@ fn cannot_bind(error: BindError) -> Failure {
         BindError::Listen(error) => Failure::Listen(error),
         BindError::Resolver(error) => Failure::Resolver(error),
         error @ BindError::Interfaces(_) => Failure::Start(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_still_is_not_waited_for() {
+        let (release, released) = mpsc::channel::<()>();
+        assert_eq!(within(Duration::from_secs(60), || 7), Some(7));
+        let stands_still = move || released.recv().unwrap();
+        assert_eq!(within(Duration::from_millis(1), stands_still), None);
+        release.send(()).unwrap();
     }
 }

@@ -4,12 +4,16 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read, Write, pipe},
     net::TcpStream,
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     process::Stdio,
     thread::sleep,
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::OFlags,
+    process::{Pid, Signal, kill_process},
+};
 use serde_json::Value;
 
 use super::place::{CONFIG, Place, Serving};
@@ -112,4 +116,35 @@ fn a_log_that_cannot_be_written_ends_nothing() {
         kill_process(pid, Signal::TERM).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
+}
+
+/// Whoever collects the log has stopped reading: what logs waits, and that is all that egret does.
+#[test]
+fn a_second_signal_ends_what_waits_for_its_log() {
+    let (_reader, writer) = pipe().unwrap();
+    let place = Place::ready();
+    let mut command = place.command(&["serve"]);
+    command.stdout(Stdio::piped()).stderr(writer.try_clone().unwrap());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    // Another description of the same pipe: egret's own still waits.
+    let mut options = File::options();
+    options.write(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
+    let mut filler = options.open(format!("/proc/self/fd/{}", writer.as_raw_fd())).unwrap();
+    while filler.write(b"x").is_ok() {}
+
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    sleep(Duration::from_millis(500));
+    assert_eq!(child.try_wait().unwrap(), None, "it waits for its log");
+    kill_process(pid, Signal::INT).unwrap();
+    for _ in 0..600 {
+        if let Some(status) = child.try_wait().unwrap() {
+            return assert_eq!(status.code(), Some(1));
+        }
+        sleep(Duration::from_millis(100));
+    }
+    child.kill().unwrap();
+    panic!("it still waits");
 }
