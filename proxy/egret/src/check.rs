@@ -149,10 +149,18 @@ fn warn_of_guard(path: &Path) {
     match files::check_guard(path) {
         // What cannot be read is said elsewhere, and nobody serves from a pipe.
         Ok(())
-        | Err(FileError::Read { .. } | FileError::Encoding { .. } | FileError::Kind { .. }) => {}
-        Err(error @ (FileError::WritableByOthers { .. } | FileError::OwnedByOther { .. })) => {
-            print_warning(&format!("{error}: `serve` refuses it"), error.fix().as_deref())
-        }
+        | Err(
+            FileError::Read { .. }
+            | FileError::Encoding { .. }
+            | FileError::Kind { .. }
+            | FileError::Long { .. },
+        ) => {}
+        Err(
+            error @ (FileError::WritableByOthers { .. }
+            | FileError::OwnedByOther { .. }
+            | FileError::FolderOpenToOthers { .. }
+            | FileError::FolderOfOther { .. }),
+        ) => print_warning(&format!("{error}: `serve` refuses it"), error.fix().as_deref()),
     }
 }
 

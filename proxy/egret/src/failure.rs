@@ -175,7 +175,10 @@ impl Failure {
                 FileError::Encoding { .. }
                 | FileError::Kind { .. }
                 | FileError::WritableByOthers { .. }
-                | FileError::OwnedByOther { .. } => Exit::Configuration,
+                | FileError::OwnedByOther { .. }
+                | FileError::Long { .. }
+                | FileError::FolderOpenToOthers { .. }
+                | FileError::FolderOfOther { .. } => Exit::Configuration,
             },
             Self::State(error) => match error {
                 StateError::Locked { .. } => Exit::Unavailable,

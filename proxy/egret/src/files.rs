@@ -2,7 +2,8 @@
 //!
 //! A file that runs the proxy is judged on the open descriptor, not by its name, so that it cannot
 //! be exchanged between the look and the read. Whoever can write it can open the way out, so
-//! `serve` takes only files that belong to its own user or to root and that nobody else may write.
+//! `serve` takes only files that belong to its own user or to root and that nobody else may write,
+//! or exchange for another.
 
 use std::{
     fs::File,
@@ -14,6 +15,13 @@ use std::{
 
 use egret_policy::source::{Problem, Span};
 use rustix::fs::OFlags;
+
+pub(crate) use self::way::{Step, walk};
+
+mod way;
+
+/// The longest file that is read: far above any that people or their programs write.
+const LONGEST: u64 = 32 << 20;
 
 /// A file's text under the name by which the operator knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +70,20 @@ pub(crate) enum FileError {
         path.display()
     )]
     OwnedByOther { path: PathBuf, owner: u32 },
+    #[error("`{}` is longer than {} MiB", path.display(), LONGEST >> 20)]
+    Long { path: PathBuf },
+    #[error(
+        "others may exchange what is in `{}` (mode {mode:03o}), which is on the way to a file that \
+         egret runs by",
+        folder.display()
+    )]
+    FolderOpenToOthers { folder: PathBuf, mode: u32 },
+    #[error(
+        "`{}`, which is on the way to a file that egret runs by, belongs to user {owner}, who is \
+         neither root nor the user that runs egret",
+        folder.display()
+    )]
+    FolderOfOther { folder: PathBuf, owner: u32 },
 }
 
 impl FileError {
@@ -71,7 +93,10 @@ impl FileError {
             | Self::Encoding { path }
             | Self::Kind { path }
             | Self::WritableByOthers { path, .. }
-            | Self::OwnedByOther { path, .. } => path,
+            | Self::OwnedByOther { path, .. }
+            | Self::Long { path }
+            | Self::FolderOpenToOthers { folder: path, .. }
+            | Self::FolderOfOther { folder: path, .. } => path,
         }
     }
 
@@ -89,6 +114,16 @@ impl FileError {
             Self::OwnedByOther { path, .. } => {
                 Some(format!("run `chown {} {}`", own_user(), path.display()))
             }
+            Self::Long { .. } => Some("name the file that was meant".to_owned()),
+            Self::FolderOpenToOthers { folder, .. } => Some(format!(
+                "run `chmod go-w {}`, mount it read-only, or put the file elsewhere",
+                folder.display()
+            )),
+            Self::FolderOfOther { folder, .. } => Some(format!(
+                "run `chown {} {}`, or put the file elsewhere",
+                own_user(),
+                folder.display()
+            )),
         }
     }
 }
@@ -109,12 +144,14 @@ pub(crate) fn read(path: &Path) -> Result<SourceText, FileError> {
 pub(crate) fn read_guarded(path: &Path) -> Result<SourceText, FileError> {
     let file = open(path)?;
     guard(path, &file)?;
+    way::guard(path)?;
     text(path, file)
 }
 
 /// Says what keeps [`read_guarded`] from taking a file that was read.
 pub(crate) fn check_guard(path: &Path) -> Result<(), FileError> {
-    guard(path, &open(path)?)
+    guard(path, &open(path)?)?;
+    way::guard(path)
 }
 
 /// Opens a file without waiting: what is no file may be a pipe that nobody writes to.
@@ -124,9 +161,12 @@ fn open(path: &Path) -> Result<File, FileError> {
     options.open(path).map_err(|source| cannot_read(path, source))
 }
 
-fn text(path: &Path, mut file: File) -> Result<SourceText, FileError> {
+fn text(path: &Path, file: File) -> Result<SourceText, FileError> {
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(|source| cannot_read(path, source))?;
+    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|source| cannot_read(path, source))?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(FileError::Long { path: path.to_owned() });
+    }
     let text =
         String::from_utf8(bytes).map_err(|_| FileError::Encoding { path: path.to_owned() })?;
     Ok(SourceText { path: path.to_owned(), text })

@@ -1,6 +1,6 @@
 //! `egret init`: a configuration, a policy with its tests, and a state directory.
 
-use std::{fs::DirBuilder, io, path::Path};
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::Path};
 
 use crate::{
     cli,
@@ -44,6 +44,6 @@ pub(crate) fn run(args: &cli::Init) -> Result<Exit, Failure> {
 }
 
 fn make_dir(dir: &Path) -> Result<(), Failure> {
-    let made = DirBuilder::new().recursive(true).create(dir);
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
     made.map_err(|source| Failure::Write { path: dir.to_owned(), source })
 }

@@ -8,10 +8,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     ffi::{OsStr, OsString},
     fs,
     os::unix::fs::MetadataExt,
-    path::{self, Component, Path, PathBuf},
+    path::{self, Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,6 +22,8 @@ use notify::{
     event::{AccessKind, AccessMode, CreateKind, ModifyKind},
 };
 use tokio::{sync::Notify, time::timeout};
+
+use crate::files::{self, Step};
 
 /// How often contents are compared where watching works, for what no watch sees.
 const CALM: Duration = Duration::from_secs(60);
@@ -171,37 +174,15 @@ fn is_being_made(path: &Path) -> bool {
 
 /// Collects each directory in which a change of one name changes what `path` leads to.
 fn places_on_the_way(path: &Path, places: &mut Places) {
-    let mut ahead: Vec<PathBuf> = vec![path.to_owned()];
-    let mut links = 0;
-    let mut here = PathBuf::new();
-    while let Some(next) = ahead.pop() {
-        let mut parts = next.components();
-        let Some(part) = parts.next() else { continue };
-        let rest = parts.as_path();
-        if !rest.as_os_str().is_empty() {
-            ahead.push(rest.to_owned());
+    let walked = files::walk(path, |folder, name, step| {
+        match step {
+            Step::Through => {}
+            Step::Link | Step::End => place(folder, name, places),
         }
-        match part {
-            Component::RootDir | Component::Prefix(_) => here = PathBuf::from("/"),
-            Component::CurDir => {}
-            Component::ParentDir => here.push(".."),
-            Component::Normal(name) => {
-                let there = here.join(name);
-                let last = ahead.is_empty();
-                match fs::symlink_metadata(&there) {
-                    Ok(metadata) if metadata.is_symlink() && links < LINKS => {
-                        links += 1;
-                        place(&here, name, places);
-                        if let Ok(target) = fs::read_link(&there) {
-                            ahead.push(target);
-                        }
-                    }
-                    Ok(_) if !last => here = there,
-                    // The file; or what is missing, for when it comes.
-                    Ok(_) | Err(_) => return place(&here, name, places),
-                }
-            }
-        }
+        Ok::<_, Infallible>(())
+    });
+    match walked {
+        Ok(()) => {}
     }
 }
 
@@ -210,8 +191,6 @@ fn place(folder: &Path, name: &OsStr, places: &mut Places) {
 }
 
 const UNWATCHED: &str = "files cannot be watched; they are read again and again";
-/// As many links on one way as the kernel follows.
-const LINKS: usize = 40;
 /// Whether the system tells that a file was closed which somebody wrote.
 const CLOSING_IS_SEEN: bool = cfg!(target_os = "linux");
 

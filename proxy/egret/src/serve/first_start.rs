@@ -2,7 +2,7 @@
 //!
 //! What is there is never overwritten.
 
-use std::{io, path::Path};
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::Path};
 
 use crate::{config::Config, failure::Failure, starter};
 
@@ -10,8 +10,8 @@ use crate::{config::Config, failure::Failure, starter};
 pub(super) fn write_starter(config: &Config) -> Result<(), Failure> {
     starter::prepare_state(&config.state)?;
     if let Some(folder) = config.policy.parent() {
-        std::fs::create_dir_all(folder)
-            .map_err(|source| Failure::Write { path: folder.to_owned(), source })?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|source| Failure::Write { path: folder.to_owned(), source })?;
     }
     let text = starter::policy_with_schema_in(&config.state);
     match starter::write_new(&config.policy, &text) {

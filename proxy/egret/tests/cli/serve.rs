@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    os::unix::fs::{chown, lchown, symlink},
     thread,
 };
 
@@ -219,6 +220,102 @@ fn what_others_may_write_is_78_and_names_the_fix() {
     std::fs::create_dir(place.path("state")).unwrap();
     set_mode(&place.path("state"), 0o777);
     place.run(&["serve"]).ends_with(78).says("may be written by others").says("chmod 700");
+}
+
+/// The files themselves are root's or egret's own throughout, and closed to others.
+#[test]
+fn what_others_may_exchange_is_78_and_names_the_fix() {
+    let placed = |folder: &str| {
+        let place = Place::new();
+        for (name, text) in [("egret.toml", CONFIG), ("policy.toml", POLICY)] {
+            place.write(&format!("{folder}/{name}"), text);
+        }
+        place
+    };
+    let line = ["serve", "-c", "a/b/egret.toml"];
+    let serves = |place: &Place| {
+        let serving = place.serve(&line);
+        serving.signal(Signal::TERM);
+        serving.end().ends_with(0);
+    };
+    for folder in ["a", "a/b"] {
+        let place = placed("a/b");
+        set_mode(&place.path(folder), 0o777);
+        let fix = format!("chmod go-w {}", place.path(folder).display());
+        place.run(&line).ends_with(78).says("others may exchange what is in").says(&fix);
+        // As `/tmp` is: there, everybody has his own.
+        set_mode(&place.path(folder), 0o1777);
+        serves(&place);
+        set_mode(&place.path(folder), 0o755);
+        serves(&place);
+    }
+    // A link that lies where others may exchange it, to a file that they may not.
+    let place = placed("a/b");
+    place.write("open/egret.toml", "");
+    std::fs::remove_file(place.path("open/egret.toml")).unwrap();
+    symlink(place.path("a/b/egret.toml"), place.path("open/egret.toml")).unwrap();
+    symlink(place.path("a/b/policy.toml"), place.path("open/policy.toml")).unwrap();
+    set_mode(&place.path("open"), 0o777);
+    let run = place.run(&["serve", "-c", "open/egret.toml"]).ends_with(78);
+    run.says(&format!("chmod go-w {}", place.path("open").display()));
+    let place = placed("a/b");
+    if chown(place.path("a/b"), None, Some(4321)).is_err() {
+        return eprintln!("NOT TESTED: other users, for want of the right to be root");
+    }
+    set_mode(&place.path("a/b"), 0o775);
+    place.run(&line).ends_with(78).says("others may exchange");
+    chown(place.path("a/b"), Some(4321), None).unwrap();
+    place.run(&line).ends_with(78).says("belongs to user 4321").says("chown 0 ");
+    chown(place.path("a/b"), Some(0), None).unwrap();
+    // What lies in a folder as `/tmp` is, is of whoever has put it there.
+    set_mode(&place.path("a"), 0o1777);
+    serves_not_what_another_has_linked(&place, &line);
+}
+
+fn serves_not_what_another_has_linked(place: &Place, line: &[&str]) {
+    std::fs::rename(place.path("a/b"), place.path("good")).unwrap();
+    set_mode(&place.path("good"), 0o755);
+    symlink(place.path("good"), place.path("a/b")).unwrap();
+    lchown(place.path("a/b"), Some(4321), Some(4321)).unwrap();
+    place.run(line).ends_with(78).says("belongs to user 4321");
+}
+
+/// As a configuration map lies in a container: in a folder that is open to all, mounted read-only.
+#[test]
+fn what_nobody_may_write_is_taken_from_a_folder_that_is_open_to_all() {
+    let place = Place::ready();
+    let config = CONFIG.replace("\"state\"", &format!("{:?}", place.path("state")));
+    place.write("map/egret.toml", &config);
+    place.write("map/policy.toml", POLICY);
+    set_mode(&place.path("map"), 0o777);
+    let line = ["serve", "-c", "map/egret.toml"];
+    place.run(&line).ends_with(78);
+    let mounted = "mount --bind map map && mount -o remount,bind,ro map && exec";
+    let script = |run: &str| {
+        format!("exec unshare --user --map-root-user --mount sh -c '{mounted} {run}' \"$0\"")
+    };
+    let able = place.shell(&script("true")).output().unwrap();
+    if !able.status.success() {
+        let said = format!("NOT TESTED: a mount, for want of a user namespace: {able:?}");
+        assert!(std::env::var_os("EGRET_REQUIRE_NETNS").is_none(), "{said}");
+        return eprintln!("{said}");
+    }
+    let run = "\"$0\" serve -c map/egret.toml";
+    let serving = Serving::start(&mut place.shell(&script(run)));
+    serving.signal(Signal::TERM);
+    serving.end().ends_with(0);
+}
+
+#[test]
+fn no_file_of_any_length_is_read() {
+    let place = Place::ready();
+    std::fs::write(place.path("policy.toml"), b"\xff").unwrap();
+    let policy = std::fs::File::options().append(true).open(place.path("policy.toml")).unwrap();
+    policy.set_len(32 << 20).unwrap();
+    place.run(&["serve"]).ends_with(78).says("is not UTF-8");
+    policy.set_len((32 << 20) + 1).unwrap();
+    place.run(&["serve"]).ends_with(78).says("policy.toml` is longer than 32 MiB");
+    place.run(&["check", "policy.toml"]).ends_with(78).says("longer than 32 MiB");
 }
 
 #[test]
