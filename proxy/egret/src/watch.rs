@@ -21,13 +21,17 @@ use notify::{
     Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, CreateKind, ModifyKind},
 };
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use crate::files::{self, Step};
 
-/// How often contents are compared where watching works, for what no watch sees.
+/// How often contents are compared where watching works, whatever the files look like.
 const CALM: Duration = Duration::from_secs(60);
-/// And where it does not.
+/// How often they are where it does not; and how often files are looked at that no watch may see,
+/// as one that is mounted by itself.
 const POLL: Duration = Duration::from_secs(2);
 
 /// Watches what some paths lead to.
@@ -35,7 +39,12 @@ pub(crate) struct Watch {
     watcher: Option<RecommendedWatcher>,
     noticed: Arc<Mutex<Noticed>>,
     change: Arc<Notify>,
+    /// The files that are followed, and how they looked before they were read.
+    looks: Vec<(PathBuf, Option<Look>)>,
 }
+
+/// What is another once a file has changed: device, inode, length, and both times.
+type Look = (u64, u64, u64, [i64; 4]);
 
 /// What the watcher's own thread shares with whoever waits.
 #[derive(Debug, Default)]
@@ -64,12 +73,13 @@ impl Watch {
             Config::default(),
         );
         let watcher = watcher.inspect_err(|error| tracing::warn!(%error, "{UNWATCHED}")).ok();
-        Self { watcher, noticed, change }
+        Self { watcher, noticed, change, looks: Vec::new() }
     }
 
     /// Watches what `paths` lead to now, and forgets what they led to before. To be called before
     /// they are read, so that no change is missed in between.
     pub(crate) fn follow(&mut self, paths: &[PathBuf]) {
+        self.looks = paths.iter().map(|path| (path.clone(), look(path.metadata().ok()))).collect();
         let mut places = Places::new();
         for path in paths {
             // As the watcher names what it sees.
@@ -99,7 +109,23 @@ impl Watch {
     /// Waits until something may have changed, or until it is time to look.
     pub(crate) async fn changed(&self) {
         let every = if self.watcher.is_some() { CALM } else { POLL };
-        if timeout(every, self.change.notified()).await.is_err() {
+        let looks_other = async {
+            loop {
+                sleep(POLL).await;
+                for (path, before) in &self.looks {
+                    if look(tokio::fs::metadata(path).await.ok()) != *before {
+                        return;
+                    }
+                }
+            }
+        };
+        let noticed = async {
+            tokio::select! {
+                () = self.change.notified() => {}
+                () = looks_other => {}
+            }
+        };
+        if timeout(every, noticed).await.is_err() {
             // Nobody writes for so long; and what was watched may have gone without a word.
             let mut noticed = lock(&self.noticed);
             noticed.unfinished.clear();
@@ -161,6 +187,12 @@ impl Noticed {
         let in_place = path.parent().and_then(|folder| self.places.get(folder));
         in_place.is_some_and(|names| names.contains(name))
     }
+}
+
+fn look(metadata: Option<fs::Metadata>) -> Option<Look> {
+    let file = metadata?;
+    let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
+    Some((file.dev(), file.ino(), file.len(), times))
 }
 
 fn lock(noticed: &Mutex<Noticed>) -> MutexGuard<'_, Noticed> {

@@ -128,6 +128,29 @@ fn where_nothing_can_be_watched_files_are_compared() {
     assert!(allows(&serving, "b.test") && !allows(&serving, "a.test"));
 }
 
+/// As a container gets a single file: its folder is another one than that in which it changes.
+#[test]
+fn a_file_that_is_mounted_by_itself_is_looked_at() {
+    let place = Place::ready();
+    place.write("outside/policy.toml", &knowing(&["a.test"]));
+    let mounted = "mount --bind outside/policy.toml policy.toml && exec";
+    let script = |run: &str| {
+        format!("exec unshare --user --map-root-user --mount sh -c '{mounted} {run}' \"$0\"")
+    };
+    let able = place.shell(&script("true")).output().unwrap();
+    if !able.status.success() {
+        let said = format!("NOT TESTED: a mount, for want of a user namespace: {able:?}");
+        assert!(std::env::var_os("EGRET_REQUIRE_NETNS").is_none(), "{said}");
+        return eprintln!("{said}");
+    }
+    let mut serving = Serving::start(&mut place.shell(&script("\"$0\" serve")));
+    let began = Instant::now();
+    fs::write(place.path("outside/policy.toml"), knowing(&["b.test"])).unwrap();
+    serving.hears("\"reloaded\"");
+    assert!(began.elapsed() < Duration::from_secs(45), "{:?}", began.elapsed());
+    assert!(allows(&serving, "b.test") && !allows(&serving, "a.test"));
+}
+
 #[test]
 fn what_is_not_good_is_refused_as_at_the_start_and_the_old_stays() {
     let place = Place::ready();
