@@ -19,6 +19,9 @@ use crate::ready::{Readiness, Ready};
 
 /// How often it is said how it goes.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
+/// How much longer than it was going to the manager is to wait while what is open ends: until this
+/// is said again, and for the last records.
+const EXTENSION: Duration = Duration::from_secs(30);
 /// Digits of a revision that tell it from others.
 const REVISION: usize = 12;
 
@@ -61,7 +64,7 @@ impl Supervisor {
 
     /// What is open may end, and then so does the process.
     pub(crate) fn stopping(&self) {
-        tell(&[NotifyState::Stopping, NotifyState::Status(&self.status())]);
+        tell(&[NotifyState::Stopping, NotifyState::Status(&self.status()), extension()]);
     }
 
     /// Says again and again how it goes, and that egret is alive.
@@ -73,6 +76,9 @@ impl Supervisor {
             ticks.tick().await;
             // First, since it asks the index: what cannot be asked is not alive.
             tell(&[NotifyState::Status(&self.status())]);
+            if self.ready.now() == Readiness::Draining {
+                tell(&[extension()]);
+            }
             if watchdog.is_some() && self.recorder.is_alive() {
                 tell(&[NotifyState::Watchdog]);
             }
@@ -95,6 +101,10 @@ impl Supervisor {
             None => status,
         }
     }
+}
+
+fn extension() -> NotifyState<'static> {
+    NotifyState::ExtendTimeoutUsec(EXTENSION.as_micros() as u32)
 }
 
 fn tell(state: &[NotifyState<'_>]) {
