@@ -6,7 +6,13 @@
 //! is cut. One reload at a time; a change that comes meanwhile is looked at afterwards, so the last
 //! one wins. Other keys of the configuration wait for the next start, and are named.
 
-use std::{collections::HashSet, error::Error, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    error::Error,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use egret_policy::{Mode, Policy, Timestamp, WorkerId};
 use egret_proxy::{Handle, PolicyChange, Recorder, StaticWorkers};
@@ -290,11 +296,19 @@ fn judge(
     let mut next = in_force.clone();
     let mut gone = HashSet::new();
     let mut waiting = Vec::new();
-    let config = look.config.map(|read| read.text).transpose()?;
-    if let (Some(source), Origin::File(started_with)) = (config, started_with)
+    let policy_waits = look.policy != Look::of(in_force).policy;
+    let waiting_for = |path: &Path| {
+        if policy_waits {
+            let message = format!("the policy has changed, and waits for `{}`", path.display());
+            print_warning(&message, Some("mend that file first: both are taken, or neither"));
+        }
+    };
+    let config = look.config.map(|read| read.text.inspect_err(|_| waiting_for(&read.path)));
+    if let (Some(source), Origin::File(started_with)) = (config.transpose()?, started_with)
         && in_force.config != Origin::File(source.clone())
     {
-        let config = config::complete(&source, environment)?;
+        let config =
+            config::complete(&source, environment).inspect_err(|_| waiting_for(&source.path))?;
         let (workers, lost) = in_force.workers.succeeded_by(config.workers);
         (next.workers, gone) = (Arc::new(workers), lost);
         waiting = config::changed(&started_with.text, &source.text, AT_ONCE);

@@ -128,6 +128,25 @@ fn where_nothing_can_be_watched_files_are_compared() {
     assert!(allows(&serving, "b.test") && !allows(&serving, "a.test"));
 }
 
+#[test]
+fn a_policy_that_waits_for_a_configuration_is_named() {
+    let place = Place::ready();
+    place.write("policy.toml", &knowing(&["a.test"]));
+    let mut serving = place.serve(&["serve"]);
+    place.write("egret.toml", &format!("{CONFIG}slip = 1\n"));
+    serving.hears("reload refused");
+    place.write("policy.toml", &knowing(&["b.test"]));
+    serving.hears("the policy has changed, and waits for `");
+    serving.hears("reload refused");
+    assert!(allows(&serving, "a.test"));
+    place.write("egret.toml", CONFIG);
+    serving.hears("\"reloaded\"");
+    assert!(allows(&serving, "b.test"));
+    serving.signal(Signal::TERM);
+    let run = serving.end().ends_with(0);
+    assert_eq!(run.stderr.matches("\"the policy has changed").count(), 1, "{}", run.stderr);
+}
+
 /// As a container gets a single file: its folder is another one than that in which it changes.
 #[test]
 fn a_file_that_is_mounted_by_itself_is_looked_at() {
