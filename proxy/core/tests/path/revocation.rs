@@ -125,7 +125,7 @@ fn removed(stage: &Stage) {
 }
 
 fn expired(stage: &Stage) {
-    let at = egret_policy::Timestamp::now() + Duration::from_millis(1500);
+    let at = Timestamp::now() + Duration::from_millis(1500);
     let policy = format!("{POLICY}expires = {at:.3}\n");
     let scene = stage.play(&policy);
     let mut channel = tunnel(&scene, "api.example.com");
@@ -136,7 +136,7 @@ fn expired(stage: &Stage) {
 }
 
 fn expired_on_the_way(stage: &Stage) {
-    let at = egret_policy::Timestamp::now() + Duration::from_millis(400);
+    let at = Timestamp::now() + Duration::from_millis(400);
     let policy = format!("{POLICY}expires = {at:.3}\n");
     let patient =
         |settings: &mut egret_proxy::Settings| settings.dns.timeout = Duration::from_secs(5);
