@@ -60,7 +60,11 @@ impl Signals {
     }
 }
 
-#[expect(clippy::exit, reason = "what stands still cannot be asked to return")]
+#[expect(
+    clippy::exit,
+    clippy::disallowed_methods,
+    reason = "what stands still cannot be asked to return"
+)]
 fn end() -> ! {
     process::exit(1)
 }

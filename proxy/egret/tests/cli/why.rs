@@ -249,8 +249,8 @@ fn a_rule_that_tells_paths_apart_gets_no_neighbour_that_opens_them_all() {
     record["port"] = json!(8080);
     let (_, denial) = why(record);
     let remedies = denial["remedies"].as_array().unwrap().iter();
-    let neighbour = remedies.map(|remedy| remedy["lines"].as_str().unwrap());
-    let neighbour = neighbour.filter(|lines| lines.contains("[[rule]]")).next_back().unwrap();
+    let mut lines = remedies.map(|remedy| remedy["lines"].as_str().unwrap());
+    let neighbour = lines.find(|lines| lines.contains("[[rule]]")).unwrap();
     assert!(neighbour.contains("paths = [\"/open/x\"]"), "{neighbour}");
 }
 
