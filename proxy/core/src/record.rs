@@ -48,6 +48,7 @@ use crate::{
 mod chain;
 mod end;
 mod event;
+mod folder;
 mod head;
 mod hex;
 mod ledger;

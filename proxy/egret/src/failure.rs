@@ -3,10 +3,10 @@
 //! The codes are public interface. A failure names the thing and, where there is one, the fix;
 //! the cause stays in the source chain and is printed below it.
 
-use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use egret_policy::{TargetError, TestOutcome};
-use egret_proxy::{FlushError, ListenAddress, ListenError, OpenError};
+use egret_proxy::{FlushError, ListenAddress, ListenError, OpenError, RecordError};
 
 use crate::{
     audit::{KeyError, VerifyError},
@@ -118,6 +118,12 @@ pub(crate) enum Failure {
     Record(#[source] OpenError),
     #[error("end the record")]
     RecordEnd(#[source] FlushError),
+    #[error("record in `{}` that egret starts", directory.display())]
+    Recording {
+        directory: PathBuf,
+        #[source]
+        source: RecordError,
+    },
     #[error(transparent)]
     Records(#[from] RecordsError),
     #[error("no record has the id {id}")]
@@ -247,12 +253,20 @@ impl Failure {
                     Exit::Configuration
                 }
             },
+            Self::Recording { source, .. } => match source {
+                RecordError::Write(source) => Exit::of_io(source, Exit::Failure),
+                RecordError::Failing | RecordError::Unavailable => Exit::Failure,
+            },
             Self::Record(error) => match error {
                 OpenError::Use { source, .. } => Exit::of_io(source, Exit::Failure),
                 OpenError::InUse { .. } => Exit::Unavailable,
-                OpenError::Broken { .. } | OpenError::Cut { .. } | OpenError::OtherKey { .. } => {
-                    Exit::Failure
+                OpenError::WritableByOthers { .. } | OpenError::OwnedByOther { .. } => {
+                    Exit::Configuration
                 }
+                OpenError::NoFile { .. }
+                | OpenError::Broken { .. }
+                | OpenError::Cut { .. }
+                | OpenError::OtherKey { .. } => Exit::Failure,
             },
         }
     }
@@ -269,6 +283,9 @@ impl Failure {
     }
 
     fn fix(&self) -> Option<String> {
+        if self.is_for_want_of_room() {
+            return Some("make room on that disk, or name a directory on another one".to_owned());
+        }
         match self {
             Self::NoHome { variable, .. } => Some(format!("set {variable}, or use `-c FILE`")),
             Self::Authority { .. } => Some("write `example.com:443`".to_owned()),
@@ -327,6 +344,10 @@ impl Failure {
                  are missing"
                     .to_owned(),
             ),
+            Self::Recording { .. } => Some(
+                "see to that disk, or name a directory on another one with `[audit] path`"
+                    .to_owned(),
+            ),
             Self::Write { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("run as the owner of that directory, or name another one".to_owned())
             }
@@ -345,6 +366,20 @@ impl Failure {
             | Self::Output(_)
             | Self::Random(_) => None,
         }
+    }
+
+    /// Whether any cause of it is a disk that is full.
+    fn is_for_want_of_room(&self) -> bool {
+        let mut next = self.source();
+        while let Some(cause) = next {
+            let shared = || cause.downcast_ref::<Arc<io::Error>>().map(|error| &**error);
+            let kind = cause.downcast_ref::<io::Error>().or_else(shared).map(io::Error::kind);
+            if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+                return true;
+            }
+            next = cause.source();
+        }
+        false
     }
 
     /// Prints the failure, what caused it, and the fix.
@@ -371,7 +406,26 @@ fn told(failed: &[TestOutcome]) -> String {
 fn record_fix(error: &OpenError) -> String {
     const ANEW: &str = "move the whole directory away, keep it, and a new record begins";
     match error {
-        OpenError::Use { .. } => "make the directory writable".to_owned(),
+        OpenError::Use { source, .. } => {
+            const CLOSED: [io::ErrorKind; 2] =
+                [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+            let mended = if CLOSED.contains(&source.kind()) {
+                "make the directory writable"
+            } else {
+                "put a directory or file of egret's own there"
+            };
+            format!("{mended}, or name another `[audit] path`")
+        }
+        OpenError::WritableByOthers { path, .. } => format!(
+            "run `chmod go-w {}`; if somebody may have written there, {ANEW}",
+            path.display()
+        ),
+        OpenError::OwnedByOther { path, .. } => format!(
+            "find out who put it there; run `chown {} {}`, or name another `[audit] path`",
+            files::own_user(),
+            path.display()
+        ),
+        OpenError::NoFile { path } => format!("move `{}` away", path.display()),
         OpenError::Broken { path, .. } => format!(
             "find out who changed it (`egret audit verify {}` says where); then {ANEW}",
             files::folder(path).display()

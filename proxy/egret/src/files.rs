@@ -161,6 +161,17 @@ fn open(path: &Path) -> Result<File, FileError> {
     options.open(path).map_err(|source| cannot_read(path, source))
 }
 
+/// Opens a file in a directory whose other contents may be anybody's: what is no file, like a pipe
+/// that nobody writes to, is refused and not waited for.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
+    }
+}
+
 fn text(path: &Path, file: File) -> Result<SourceText, FileError> {
     let mut bytes = Vec::new();
     file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|source| cannot_read(path, source))?;

@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn ready_is_who_serves_and_can_record() {
         let folder = tempfile::TempDir::new().unwrap();
-        let settings = RecordSettings::in_directory(folder.path());
+        let settings = RecordSettings::in_directory(&folder.path().join("audit"));
         let key = HeadKey::generate().unwrap();
         let (recorder, flush) = Recorder::open(settings, key, Arc::new(SystemClock)).unwrap();
         let policy = Policy::load("version = 1").policy.unwrap();

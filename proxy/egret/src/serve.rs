@@ -137,7 +137,7 @@ async fn serve(
     let proxy = Proxy::bind(settings, ports, policy.clone(), sockets).await.map_err(cannot_bind)?;
     let handle = proxy.handle();
     let loaded = recorder.policy(policy.revision(), PolicyChange::Loaded).await;
-    loaded.map_err(|error| Failure::Start(error.into()))?;
+    loaded.map_err(|source| Failure::Recording { directory: audit.directory.clone(), source })?;
     // What runs beside the data path, until the drain has ended.
     let mut beside = Beside::default();
     let mut shown = JoinSet::new();

@@ -107,7 +107,7 @@ pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
         Ok(()) | Err(_) => {}
     }
     // Only what is made here is written to.
-    OpenOptions::new().write(true).create_new(true).open(new)?.write_all(text)?;
+    OpenOptions::new().write(true).create_new(true).mode(0o644).open(new)?.write_all(text)?;
     fs::rename(new, path)
 }
 

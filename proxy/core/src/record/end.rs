@@ -6,8 +6,7 @@
 //! another key. Only the end is read; `verify` judges all of it.
 
 use std::{
-    fs,
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,10 +15,11 @@ use egret_policy::Timestamp;
 
 use super::{
     chain::Chain,
+    folder,
     head::PublicKey,
     segments::{Tail, segment, segments, tail},
     strict,
-    verify::{Fault, KeptHead, Verifier},
+    verify::{Fault, KeptHead, LONGEST, Verifier},
 };
 
 /// The newest signed head, beside the segments.
@@ -36,6 +36,31 @@ pub enum OpenError {
         /// What the system said.
         #[source]
         source: Arc<io::Error>,
+    },
+    /// Somebody else may write there.
+    #[error("`{}` may be written by others (mode {mode:03o})", path.display())]
+    WritableByOthers {
+        /// The directory or a file in it.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It is neither ours nor root's.
+    #[error(
+        "`{}` belongs to user {owner}, who is neither root nor the user that runs egret",
+        path.display()
+    )]
+    OwnedByOther {
+        /// The directory or a file in it.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
+    /// A pipe, a directory or a device has the name of a file of the record.
+    #[error("`{}` is not a file", path.display())]
+    NoFile {
+        /// What is in the place of the file.
+        path: PathBuf,
     },
     /// What is there is not the end of a chain.
     #[error("`{}` does not end in a chain of records", path.display())]
@@ -113,7 +138,7 @@ pub(super) fn find(directory: &Path, own: PublicKey) -> Result<End, OpenError> {
     let mut numbers = segments(directory).map_err(|error| OpenError::using(directory, error))?;
     while let Some(number) = numbers.pop() {
         let path = segment(directory, number);
-        let tail = tail(&path).map_err(|error| OpenError::using(&path, error))?;
+        let tail = tail(&path)?;
         end.torn += tail.torn;
         if tail.length == 0 && !numbers.is_empty() {
             end.begun.push(path);
@@ -147,8 +172,11 @@ pub(super) fn find(directory: &Path, own: PublicKey) -> Result<End, OpenError> {
 /// Judges the last lines of a segment, and how they go on from the segment before.
 fn judge(path: &Path, tail: &Tail, before: Option<&Path>) -> Result<Verifier, OpenError> {
     let mut verifier = Verifier::default();
-    if let (true, Some(before)) = (tail.whole, before) {
-        let tail = self::tail(before).map_err(|error| OpenError::using(before, error))?;
+    // Where the one before is on record as missing, there is nothing to go on from; verifying the
+    // record tells the gap for as long as it is there.
+    let before = before.filter(|_| tail.whole && !tells_of_missing(tail));
+    if let Some(before) = before {
+        let tail = self::tail(before)?;
         feed(&mut verifier, before, &tail)?;
         if tail.torn > 0 {
             let fault = Fault::Torn { bytes: tail.torn };
@@ -157,6 +185,11 @@ fn judge(path: &Path, tail: &Tail, before: Option<&Path>) -> Result<Verifier, Op
     }
     feed(&mut verifier, path, tail)?;
     Ok(verifier)
+}
+
+fn tells_of_missing(tail: &Tail) -> bool {
+    let mut lines = tail.lines.split(|byte| *byte == b'\n');
+    lines.any(|line| strict::read(line).is_ok_and(|line| line.said.event == MISSING))
 }
 
 fn feed(verifier: &mut Verifier, path: &Path, tail: &Tail) -> Result<(), OpenError> {
@@ -175,13 +208,18 @@ fn newest(tail: &Tail) -> Option<Timestamp> {
 
 fn newest_head(directory: &Path) -> Result<Option<KeptHead>, OpenError> {
     let path = directory.join(NEWEST_HEAD);
-    match fs::read(&path) {
-        Ok(bytes) => {
-            KeptHead::read(&bytes).map(Some).map_err(|fault| OpenError::Broken { path, fault })
+    let file = match folder::read(&path) {
+        Err(OpenError::Use { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            return Ok(None);
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(OpenError::using(&path, error)),
-    }
+        opened => opened?,
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(LONGEST as u64).read_to_end(&mut bytes);
+    read.map_err(|error| OpenError::using(&path, error))?;
+    KeptHead::read(&bytes).map(Some).map_err(|fault| OpenError::Broken { path, fault })
 }
 
 const FIRST: u32 = 1;
+/// The word of [`Event::Missing`](super::event::Event::Missing).
+const MISSING: &str = "audit.missing";

@@ -38,4 +38,8 @@ pub(crate) enum Event {
     /// signed, or it would explain nothing.
     #[serde(rename = "audit.removed")]
     Removed,
+    /// A segment was removed, moved away or changed by somebody else while it was written; the
+    /// chain goes on in the next one. What it held is missing, unless it can be put back.
+    #[serde(rename = "audit.missing")]
+    Missing,
 }

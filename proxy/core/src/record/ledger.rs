@@ -7,20 +7,15 @@
 //! written again says how many records are missing.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File},
     io::{self, ErrorKind, Write},
     mem,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use egret_policy::Timestamp;
-use rustix::{
-    fs::{FlockOperation, flock},
-    io::Errno,
-};
 use serde::Serialize;
 
 use self::{kept::Kept, tally::Tally};
@@ -28,6 +23,7 @@ use super::{
     chain::Chain,
     end::{self, End, NEWEST_HEAD, OpenError},
     event::Event,
+    folder,
     head::HeadKey,
     line::{HeadLine, Line},
     segments::segment,
@@ -37,6 +33,7 @@ use super::{
 };
 use crate::{clock::Clock, seldom::Seldom};
 
+mod in_place;
 mod kept;
 mod rotation;
 mod tally;
@@ -77,7 +74,7 @@ pub enum OnFailure {
 
 /// The newest segment of a record, and the chain that goes on there.
 pub(super) struct Ledger {
-    /// Held on the directory: two chains in one place would be none.
+    /// Held in the directory: two chains in one place would be none.
     _lock: File,
     settings: RecordSettings,
     key: HeadKey,
@@ -114,18 +111,17 @@ impl Ledger {
     ) -> Result<Self, OpenError> {
         let directory = &settings.directory;
         let using = |error| OpenError::using(directory, error);
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(using)?;
-        let lock = lock(directory)?;
+        let lock = folder::take(directory)?;
         let End { number, length, chain, unsigned, newest, torn, begun } =
             end::find(directory, key.public())?;
         for path in begun {
             fs::remove_file(&path).map_err(|error| OpenError::using(&path, error))?;
         }
         let path = segment(directory, number);
-        let file = continue_at(&path, length).map_err(|error| OpenError::using(&path, error))?;
+        let file = continue_at(&path, length)?;
         let believed = (newest.unwrap_or_else(|| clock.now()), Instant::now());
         let (tally, lost) = Tally::open(directory);
-        lock.sync_all().map_err(using)?;
+        sync_directory(directory).map_err(using)?;
         let (event, count) = match torn {
             0 => (Event::Start, None),
             bytes => (Event::Restart, Some(bytes)),
@@ -204,6 +200,7 @@ impl Ledger {
 
     /// Writes what an earlier failure left, in pieces: a disk that has a little room takes some.
     fn catch_up(&mut self) -> Result<(), RecordError> {
+        self.stay_in_place()?;
         if self.unsynced {
             self.sync()?;
         }
@@ -275,10 +272,7 @@ impl Ledger {
     fn publish(&self, head: &[u8]) -> io::Result<()> {
         let directory = &self.settings.directory;
         let new = directory.join(NEW_HEAD);
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(head)?;
-        file.sync_all()?;
+        folder::write_new(&new, head).map_err(io::Error::other)?;
         fs::rename(&new, directory.join(NEWEST_HEAD))?;
         sync_directory(directory)
     }
@@ -339,7 +333,10 @@ impl Ledger {
         let writes = failure.is_none() && !self.unsynced;
         let wrote = self.standing.set_writing(writes);
         match failure {
-            Some(error) if wrote => tracing::error!(%error, "records cannot be written"),
+            Some(error) if wrote => {
+                let directory = self.settings.directory.display();
+                tracing::error!(%error, %directory, "records cannot be written");
+            }
             None if writes && !wrote => tracing::info!("records are written again"),
             Some(_) | None => {}
         }
@@ -350,17 +347,6 @@ impl Ledger {
     }
 }
 
-/// Sees that nobody else writes, for as long as the file is open.
-pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
-    let using = |error| OpenError::using(directory, error);
-    let lock = File::open(directory).map_err(using)?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(Errno::WOULDBLOCK) => Err(OpenError::InUse { directory: directory.to_owned() }),
-        Err(error) => Err(using(error.into())),
-    }
-}
-
 impl Drop for Ledger {
     fn drop(&mut self) {
         self.standing.set_writing(false);
@@ -368,11 +354,12 @@ impl Drop for Ledger {
 }
 
 /// Opens a segment to go on at `length`; what is after that is cut off.
-fn continue_at(path: &Path, length: u64) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-    if length < file.metadata()?.len() {
+fn continue_at(path: &Path, length: u64) -> Result<File, OpenError> {
+    let using = |error| OpenError::using(path, error);
+    let file = folder::append(path)?;
+    if length < file.metadata().map_err(using)?.len() {
         tracing::warn!(file = %path.display(), "cut off a line that was only half written");
-        file.set_len(length)?;
+        file.set_len(length).map_err(using)?;
     }
     Ok(file)
 }

@@ -89,6 +89,14 @@ pub(super) struct HeadLine<'h> {
     pub(super) signature: &'h str,
 }
 
+/// The loss of a segment ([`Event::Missing`]).
+#[derive(Debug, Serialize)]
+pub(super) struct MissingLine<'m> {
+    pub(super) time: &'m str,
+    pub(super) event: Event,
+    pub(super) segment: &'m str,
+}
+
 /// The removal of a segment ([`Event::Removed`]).
 #[derive(Debug, Serialize)]
 pub(super) struct RemovedLine<'r> {

@@ -18,8 +18,9 @@ use tokio::{
 use super::{
     end::{self, OpenError},
     event::Event,
+    folder,
     head::{HeadKey, PublicKey},
-    ledger::{self, Ledger, OnFailure, RecordSettings},
+    ledger::{Ledger, OnFailure, RecordSettings},
     line::Line,
     standing::{RecordMetrics, Standing},
     time,
@@ -219,7 +220,7 @@ impl Recorder {
             return Ok(());
         }
         // What is being written has no end that could be judged.
-        let _lock = ledger::lock(&settings.directory)?;
+        let _lock = folder::take(&settings.directory)?;
         end::find(&settings.directory, key).map(|_| ())
     }
 

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::Path,
     time::{Duration, Instant},
 };
@@ -53,6 +54,7 @@ fn on_a_full_volume(stage: &Stage, on_failure: OnFailure, ask: impl FnOnce(&Scen
     let audit = stage.folder();
     let folder = audit.path().to_owned();
     let volume = stage.entered.small_volume(&folder, VOLUME).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
     let around = Around { audit, on_failure, ..stage.surroundings() };
     let mut scene = stage.play_in(POLICY, |_| {}, around);
     assert_eq!(status(&scene), 200);

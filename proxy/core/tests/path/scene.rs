@@ -1,8 +1,10 @@
 //! A proxy in this process, with everything that stands around it.
 
 use std::{
+    fs::Permissions,
     io,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -95,7 +97,10 @@ impl Stage {
 
     /// Makes a folder that goes when it is dropped.
     pub(crate) fn folder(&self) -> tempfile::TempDir {
-        tempfile::tempdir_in(self.entered.directory()).unwrap()
+        // Others may not write there, whatever the umask.
+        let mode = Permissions::from_mode(0o700);
+        let mut builder = tempfile::Builder::new();
+        builder.permissions(mode).tempdir_in(self.entered.directory()).unwrap()
     }
 
     /// Starts a proxy with other surroundings.

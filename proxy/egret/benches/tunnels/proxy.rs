@@ -27,7 +27,7 @@ pub(crate) fn run(origin: &str, ports: &[&str]) -> io::Result<()> {
     let records = tempfile::tempdir()?;
     let clock = Arc::new(SystemClock);
     let key = HeadKey::generate().map_err(io::Error::other)?;
-    let kept = RecordSettings::in_directory(records.path());
+    let kept = RecordSettings::in_directory(&records.path().join("audit"));
     let (recorder, _flush) = Recorder::open(kept, key, clock.clone()).map_err(io::Error::other)?;
     let ports = Ports {
         workers: Arc::new(StaticWorkers::new(workers()?)),

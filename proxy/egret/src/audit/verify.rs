@@ -160,7 +160,9 @@ impl Record {
         let mut heads = Vec::new();
         let held_against = kept.into_iter().chain(self.own_head.as_deref());
         for path in held_against.clone() {
-            match KeptHead::read(&bytes(path)?) {
+            let found = self.own_head.as_deref() == Some(path);
+            let file = if found { files::open_regular(path) } else { File::open(path) };
+            match KeptHead::read(&bytes(path, file)?) {
                 Ok(head) => heads.push(head),
                 Err(fault) => findings.add(path, Some(1), &fault),
             }
@@ -169,7 +171,7 @@ impl Record {
         let mut progress = Progress::begin(&self.files);
         for path in &self.files {
             let cannot = |source| VerifyError::Read { path: path.clone(), source };
-            let file = match File::open(path) {
+            let file = match self.open(path) {
                 // Removed for its age since the directory was listed.
                 Err(error)
                     if error.kind() == io::ErrorKind::NotFound
@@ -191,6 +193,14 @@ impl Record {
         let (verified, whole) = verifier.finish(self.extent);
         whole.iter().for_each(|fault| findings.add(&self.name, None, fault));
         Ok(self.report(verified, held_against, findings))
+    }
+
+    /// Opens what a directory holds, or what was named: that may be a pipe.
+    fn open(&self, path: &Path) -> io::Result<File> {
+        match self.extent {
+            Extent::Whole => files::open_regular(path),
+            Extent::Part => File::open(path),
+        }
     }
 
     fn report<'p>(
@@ -305,10 +315,9 @@ impl Read for Growing {
     }
 }
 
-fn bytes(path: &Path) -> Result<Vec<u8>, VerifyError> {
+fn bytes(path: &Path, file: io::Result<File>) -> Result<Vec<u8>, VerifyError> {
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LONGEST_HEAD).read_to_end(&mut bytes))
+    file.and_then(|file| file.take(LONGEST_HEAD).read_to_end(&mut bytes))
         .map_err(|source| VerifyError::Read { path: path.to_owned(), source })?;
     Ok(bytes)
 }

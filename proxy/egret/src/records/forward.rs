@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{LINE_MAX, Record, RecordsError, Skipped, Trail};
+use crate::files;
 
 const BLOCK: usize = 1 << 18;
 
@@ -111,7 +112,7 @@ impl Forward {
 }
 
 pub(super) fn opened(path: &Path, begin: u64) -> Result<File, RecordsError> {
-    let file = File::open(path).and_then(|mut file| {
+    let file = files::open_regular(path).and_then(|mut file| {
         file.seek(SeekFrom::Start(begin))?;
         Ok(file)
     });

@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::process::Signal;
+use rustix::{
+    fs::{CWD, FileType, Mode, mknodat},
+    process::Signal,
+};
 use serde_json::Value;
 
 use super::place::{CONFIG, Place, Serving, mode, set_mode};
@@ -280,6 +283,49 @@ fn the_key_is_its_owners_alone() {
     fs::write(&key, bytes).unwrap();
     run_with_denials(&place, 1);
     verify(&place, &[]).ends_with(0);
+}
+
+#[test]
+fn a_directory_that_others_may_write_is_78() {
+    let place = recorded();
+    let audit = place.path("state/audit");
+    set_mode(&audit, 0o777);
+    place.run(&["serve"]).ends_with(78).says("written by others").says("chmod go-w ./state/audit");
+    set_mode(&audit, 0o755);
+    run_with_denials(&place, 1);
+}
+
+#[test]
+fn a_segment_that_goes_while_it_is_written_is_a_gap_on_record() {
+    let place = Place::ready();
+    let serving = place.serve(&["serve"]);
+    deny(&serving, 2);
+    fs::remove_file(place.path(FIRST)).unwrap();
+    deny(&serving, 2);
+    serving.signal(Signal::TERM);
+    serving.end().ends_with(0).says("was removed, moved or changed by somebody else");
+    let second = "state/audit/00000002.jsonl";
+    let events = events(&place, second);
+    assert_eq!((&*events[0], &*events[events.len() - 1]), ("audit.missing", "audit.head"));
+    assert_eq!(events.iter().filter(|event| *event == "decision").count(), 2);
+    verify(&place, &[]).ends_with(3).says("the chain begins with line");
+    run_with_denials(&place, 1);
+}
+
+#[test]
+fn a_pipe_among_the_segments_is_not_waited_for() {
+    let place = recorded();
+    let pipe = place.path("state/audit/00000002.jsonl");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    verify(&place, &[]).ends_with(1).says("00000002.jsonl").says("it is not a file");
+    place.run(&["tail"]).ends_with(1).says("it is not a file");
+    place.run(&["serve"]).ends_with(1).says("is not a file").says("00000002.jsonl` away");
+    fs::remove_file(pipe).unwrap();
+    verify(&place, &[]).ends_with(0);
+    // A pipe that is named is read.
+    let script = format!("cat {FIRST} | \"$0\" audit verify /dev/stdin");
+    let output = place.shell(&script).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

@@ -55,8 +55,9 @@ fn others_may_not_write_what_init_wrote_whatever_the_umask() {
         .status()
         .unwrap();
     assert!(status.success());
-    for name in ["egret.toml", "policy.toml"] {
-        assert_eq!(mode(&place.path(name)) & 0o022, 0, "{name}");
+    let schemas = ["state/policy.schema.json", "state/egret.schema.json"];
+    for name in [&["egret.toml", "policy.toml"], &schemas[..]].concat() {
+        assert_eq!(mode(&place.path(name)), 0o644, "{name}");
     }
 }
 

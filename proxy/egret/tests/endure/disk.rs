@@ -23,6 +23,7 @@ use crate::{
 
 pub(crate) const CLAIMS: &[Claim] = &[
     ("a_full_disk_refuses_and_room_serves_again_without_a_start", refuses),
+    ("a_start_on_a_full_disk_names_the_place_and_the_way_out", starts),
     ("a_full_disk_that_is_to_be_passed_over_leaves_its_count", continues),
 ];
 
@@ -57,6 +58,27 @@ fn refuses(stage: &Stage) {
     // What was denied without a record had no consequence; what was answered otherwise has one.
     asked.retain(|one| one.is_served() || one.began > freed + MOMENT);
     ledger.assert_holds(&asked);
+}
+
+fn starts(stage: &Stage) {
+    let mut scene = stage.lay(POLICY, "[audit]\npath = \"records\"\n");
+    let records = scene.path("state/records");
+    fs::create_dir_all(&records).unwrap();
+    let volume = stage.entered.small_volume(&records, VOLUME).unwrap();
+    for directory in [scene.path("state"), records.clone()] {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let filler = records.join("filler");
+    fs::write(&filler, vec![0; VOLUME as usize + 1]).unwrap_err();
+    let output = scene.command().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for text in ["state/records", "No space left on device", "make room on that disk"] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+    fs::remove_file(filler).unwrap();
+    assert!(scene.start().is_alive());
+    drop((scene, volume));
 }
 
 /// Whoever has told egret to go on is served, and how much is not on record is.

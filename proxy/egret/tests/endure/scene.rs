@@ -85,10 +85,15 @@ impl Scene {
     /// Starts egret; one that runs already is ended with it.
     pub(crate) fn start(&mut self) -> &mut Proxy {
         self.proxy = None;
+        let proxy = Proxy::start(self.command(), Ready::Line, PATIENCE);
+        self.proxy.insert(proxy.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// Returns what starts egret.
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_egret"));
         command.args(["serve", "-c", "egret.toml"]).current_dir(self.folder.path());
-        let proxy = Proxy::start(command, Ready::Line, PATIENCE);
-        self.proxy.insert(proxy.unwrap_or_else(|error| panic!("{error}")))
+        command
     }
 
     /// Returns the running egret.

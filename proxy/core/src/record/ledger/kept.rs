@@ -4,7 +4,9 @@
 //! beyond that is for the ledger to count. Taking from the front moves nothing, so that writing
 //! them later costs no more than they are long.
 
-use crate::record::{chain::Chain, line::Line};
+use serde::Serialize;
+
+use crate::record::chain::Chain;
 
 #[derive(Debug, Default)]
 pub(super) struct Kept {
@@ -31,7 +33,7 @@ impl Kept {
     }
 
     /// Keeps a line as the next of the chain.
-    pub(super) fn seal(&mut self, chain: &mut Chain, line: &Line) {
+    pub(super) fn seal(&mut self, chain: &mut Chain, line: &impl Serialize) {
         // Only when it is half of all: so no byte is moved more than about once.
         if self.written > self.bytes.len() / 2 {
             self.bytes.drain(..self.written);
@@ -69,6 +71,7 @@ const MOST: usize = 16 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::line::Line;
 
     fn line() -> Line {
         Line { path: Some("x".repeat(5000)), ..Line::default() }

@@ -6,9 +6,8 @@
 //! while the clock says that all is old: it is more likely to be wrong.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, BufRead, BufReader, ErrorKind, Read},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
     time::{Duration, Instant, SystemTime},
 };
@@ -19,6 +18,7 @@ use super::{Ledger, sync_directory};
 use crate::record::{
     chain::Chain,
     event::Event,
+    folder,
     head::Removal,
     line::RemovedLine,
     segments::{segment, segment_name, segments},
@@ -46,6 +46,10 @@ impl Ledger {
         // Before this one is ended, so that there is always one to write to.
         let file = begin(&segment(&directory, number))?;
         self.sign().map_err(io::Error::other)?;
+        if self.number == number {
+            // This one was no longer in its place, and the next is begun already.
+            return Ok(());
+        }
         sync_directory(&directory)?;
         (self.file, self.number, self.length) = (file, number, 0);
         self.full_at = self.settings.segment;
@@ -132,8 +136,8 @@ impl Ledger {
 const NOTICED: Duration = Duration::from_hours(24);
 
 /// Begins a segment; one that an attempt before this has left is as good, if nothing is in it.
-fn begin(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+pub(super) fn begin(path: &Path) -> io::Result<File> {
+    let file = folder::append(path).map_err(io::Error::other)?;
     match file.metadata()?.len() {
         0 => Ok(file),
         _ => Err(ErrorKind::AlreadyExists.into()),
@@ -142,8 +146,9 @@ fn begin(path: &Path) -> io::Result<File> {
 
 /// What the first line of a segment continues.
 fn first(path: &Path) -> io::Result<Chain> {
+    let file = folder::read(path).map_err(io::Error::other)?;
     let mut line = Vec::new();
-    let mut file = BufReader::new(File::open(path)?.take(verify::LONGEST as u64));
+    let mut file = BufReader::new(file.take(verify::LONGEST as u64));
     file.read_until(b'\n', &mut line)?;
     let line = line.strip_suffix(b"\n").unwrap_or(&line);
     let line = strict::read(line).map_err(io::Error::other)?;

@@ -9,7 +9,10 @@ use super::*;
 use crate::record::{
     segments::segments,
     standing::RecordMetrics,
-    writer::tests::{at, noon},
+    writer::{
+        self,
+        tests::{at, noon},
+    },
 };
 
 struct Place {
@@ -25,7 +28,7 @@ type Answer = oneshot::Receiver<Result<(), RecordError>>;
 
 impl Place {
     fn new(on_failure: OnFailure) -> Self {
-        let folder = TempDir::new().unwrap();
+        let folder = writer::tests::folder();
         let standing = Arc::<Standing>::default();
         let settings = RecordSettings { on_failure, ..RecordSettings::in_directory(folder.path()) };
         let key = HeadKey::generate().unwrap();

@@ -1,5 +1,6 @@
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -33,6 +34,11 @@ pub(in crate::record) fn at(time: &str) -> Arc<dyn Clock> {
     Arc::new(Hands(Mutex::new(time.parse().unwrap())))
 }
 
+/// A folder that nobody else may write, whatever the umask.
+pub(in crate::record) fn folder() -> TempDir {
+    tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir().unwrap()
+}
+
 /// A folder with a record, and the key that signs it.
 struct Place {
     folder: TempDir,
@@ -42,7 +48,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let key = HeadKey::generate().unwrap().to_pkcs8().unwrap().as_ref().to_vec();
-        Self { folder: TempDir::new().unwrap(), key }
+        Self { folder: folder(), key }
     }
 
     fn path(&self) -> &Path {
@@ -96,6 +102,12 @@ impl Place {
         assert_eq!((faults, whole), (vec![], vec![]));
         verified
     }
+}
+
+/// Writes a file that only its owner may write, whatever the umask.
+fn put(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
 }
 
 fn line(reason: &'static str) -> Box<Line> {
@@ -337,8 +349,8 @@ async fn what_is_not_the_end_of_a_chain_is_not_built_upon() {
     let text = fs::read_to_string(good.first()).unwrap();
     let without_last = text[..text.trim_end().rfind('\n').unwrap() + 1].to_owned();
     let refused = |text: &str, head: bool| {
-        let place = Place { folder: TempDir::new().unwrap(), key: good.key.clone() };
-        fs::write(place.first(), text).unwrap();
+        let place = Place { folder: folder(), key: good.key.clone() };
+        put(&place.first(), text);
         if head {
             fs::copy(good.path().join(NEWEST_HEAD), place.path().join(NEWEST_HEAD)).unwrap();
         }
@@ -358,8 +370,8 @@ async fn what_is_not_the_end_of_a_chain_is_not_built_upon() {
     let error = refused("", true);
     assert!(matches!(error, Some(OpenError::Cut { .. })), "{error:?}");
 
-    let stranger = Place { folder: TempDir::new().unwrap(), ..Place::new() };
-    fs::write(stranger.first(), &text).unwrap();
+    let stranger = Place { folder: folder(), ..Place::new() };
+    put(&stranger.first(), &text);
     let error = stranger.open().err();
     assert!(matches!(error, Some(OpenError::OtherKey { .. })), "{error:?}");
 }
@@ -383,7 +395,7 @@ async fn a_full_segment_ends_in_a_head_and_the_next_goes_on() {
     // A crash at a rotation leaves a segment without a line, or with half of one.
     let next = place.path().join(segment_name(numbers.len() as u32 + 1));
     for left in ["", "{\"se"] {
-        fs::write(&next, left).unwrap();
+        put(&next, left);
         let (recorder, flush) = place.open().unwrap();
         write(&recorder).await.unwrap();
         flush.wait().unwrap();

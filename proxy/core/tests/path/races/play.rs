@@ -60,31 +60,27 @@ pub(crate) struct Play<'s> {
 
 impl<'s> Play<'s> {
     pub(crate) fn begin(stage: &'s Stage, scheme: Scheme) -> Self {
-        Self::set(stage, scheme, Door::open(), stage.folder(), None)
+        Self::set(stage, scheme, Door::open(), None)
     }
 
     /// The origin does not answer a SYN until its door is cleared.
     pub(crate) fn before_a_full_door(stage: &'s Stage, scheme: Scheme) -> Self {
-        Self::set(stage, scheme, Door::full(), stage.folder(), None)
+        Self::set(stage, scheme, Door::full(), None)
     }
 
     /// No record is taken until the ledger is told to.
     pub(crate) fn with_a_stalled_ledger(stage: &'s Stage, scheme: Scheme) -> Self {
-        let audit = stage.folder();
-        let ledger = Ledger::stalled(audit.path());
-        Self::set(stage, scheme, Door::open(), audit, Some(ledger))
+        Self::set(stage, scheme, Door::open(), Some(Ledger::stalled()))
     }
 
-    fn set(
-        stage: &'s Stage,
-        scheme: Scheme,
-        door: Door,
-        audit: tempfile::TempDir,
-        ledger: Option<Ledger>,
-    ) -> Self {
+    fn set(stage: &'s Stage, scheme: Scheme, door: Door, ledger: Option<Ledger>) -> Self {
         let roster = Arc::new(Roster::of(&[WORKER, BYSTANDER]));
         let clock = Arc::new(StageClock(Mutex::new(BEGIN.parse().unwrap())));
-        let around = Around { clock: clock.clone(), audit, ..stage.around(roster.clone()) };
+        let told: Arc<dyn Clock> = match &ledger {
+            Some(ledger) => ledger.clock(clock.clone()),
+            None => clock.clone(),
+        };
+        let around = Around { clock: told, ..stage.around(roster.clone()) };
         // Nothing here waits for a time limit; what does not come to its end otherwise fails.
         let patient = |settings: &mut Settings| {
             settings.listeners[0].identity = vec![IdentityKind::Token];
@@ -193,8 +189,11 @@ impl<'s> Play<'s> {
         let Self { mut scene, ledger, worker, origin, .. } = self;
         drop((worker, origin));
         scene.wait_until_empty();
+        if let Some(ledger) = ledger {
+            ledger.take();
+        }
         scene.stop();
-        ledger.map_or_else(|| scene.records(), |ledger| ledger.records())
+        scene.records()
     }
 }
 
