@@ -8,6 +8,7 @@
 
 use std::{io, os::unix::fs::MetadataExt, path::Path};
 
+use egret_policy::WorkerId;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::{
@@ -23,12 +24,14 @@ use crate::{
     token::Token,
 };
 
-use self::{denials::Denials, lent::Lent};
+use self::{denials::Denials, lent::Lent, signals::Signals};
 
 mod child;
 mod denials;
 mod error;
 mod lent;
+mod proxy;
+mod signals;
 
 pub(crate) use self::error::ExecError;
 
@@ -37,15 +40,30 @@ pub(crate) fn run(args: &cli::Exec, environment: &Environment) -> Result<Exit, F
     let token = Token::of(environment)?;
     let chosen = Chosen::of(&config, args.as_worker.worker.as_ref(), token)?;
     guard_state(&config, args.strict)?;
-    let lent = Lent::take(&config, &args.config)?;
+    // Before there is a proxy, so that none is left behind, and none is lost on the command.
+    let mut signals = Signals::listen()?;
+    let lent = Lent::take(&config, &args.config, &mut signals)?;
+    let ended = with_proxy(args, &config, chosen, environment, &mut signals);
+    // What it ends writes its last records first.
+    lent.give_back(&mut signals);
+    let (end, denials, worker) = ended?;
+    signals.until_one(move || denials.tell(worker.as_ref()));
+    Ok(end)
+}
+
+/// Runs the command with the proxy that is there now.
+fn with_proxy(
+    args: &cli::Exec,
+    config: &Config,
+    chosen: Chosen,
+    environment: &Environment,
+    signals: &mut Signals,
+) -> Result<(Exit, Denials, Option<WorkerId>), Failure> {
     let proxy = chosen.at(&running::find(&config.state)?)?;
     env::warn_of_a_way_round(environment);
     let denials = Denials::from_now(&config.audit.directory);
-    let end = child::run(&args.command, &variables::to_set(&proxy, environment))?;
-    // What it ends writes its last records first.
-    lent.give_back();
-    denials.tell(proxy.worker.as_ref());
-    Ok(end)
+    let end = child::run(&args.command, &variables::to_set(&proxy, environment), signals)?;
+    Ok((end, denials, proxy.worker))
 }
 
 /// Says that the command could read the state directory, or refuses that.

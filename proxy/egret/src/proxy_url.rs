@@ -121,7 +121,7 @@ impl Chosen {
     pub(crate) fn at(self, running: &Running) -> Result<ProxyUrl, ProxyUrlError> {
         let Self { at, configured, worker, token } = self;
         let bound = match running {
-            Running::Here { listeners, .. } => {
+            Running::Here { listeners } => {
                 let bound = listeners.get(at).copied().flatten();
                 let is_it = |bound: &SocketAddr| {
                     bound.ip() == configured.ip() && [0, bound.port()].contains(&configured.port())

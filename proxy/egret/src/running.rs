@@ -5,13 +5,15 @@
 //! be looked into says nothing: its proxy runs as somebody else, or does not run.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
     net::SocketAddr,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{FlockOperation, flock},
+    fs::{FlockOperation, OFlags, flock},
     io::Errno,
     process::{Pid, test_kill_process},
 };
@@ -22,8 +24,8 @@ use crate::{files, listening, state};
 /// Whether a proxy runs on a state directory.
 #[derive(Debug)]
 pub(crate) enum Running {
-    /// It runs as that process, and listens there; `None` stands for a Unix socket.
-    Here { pid: Pid, listeners: Vec<Option<SocketAddr>> },
+    /// It runs, and listens there; `None` stands for a Unix socket.
+    Here { listeners: Vec<Option<SocketAddr>> },
     /// None runs.
     Nowhere,
     /// The directory is somebody else's.
@@ -61,21 +63,22 @@ impl RunningError {
 /// Looks for the proxy of a state directory.
 pub(crate) fn find(directory: &Path) -> Result<Running, RunningError> {
     let path = directory.join(listening::NAME);
-    let text = match fs::read(&path) {
-        Ok(text) => text,
+    let mut text = Vec::new();
+    match open(&path).and_then(|file| file.take(TEXT_MAX).read_to_end(&mut text)) {
+        Ok(_) => {}
         Err(_) if !files::is_there(&path) => return Ok(Running::Nowhere),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             return Ok(Running::Unknown);
         }
         Err(source) => return Err(RunningError::Read { path, source }),
-    };
+    }
     let Listening { pid, listeners } =
         serde_json::from_slice(&text).map_err(|source| RunningError::Syntax { path, source })?;
-    match Pid::from_raw(pid.max(0)).filter(|pid| lives(*pid) && is_locked(directory)) {
-        Some(pid) => {
+    match Pid::from_raw(pid.max(0)).filter(|pid| lives(*pid) && is_owned(*pid, directory)) {
+        Some(_) => {
             // What is no address of the network is the path of a Unix socket.
             let listeners = listeners.iter().map(|listener| listener.parse().ok()).collect();
-            Ok(Running::Here { pid, listeners })
+            Ok(Running::Here { listeners })
         }
         None => Ok(Running::Nowhere),
     }
@@ -86,15 +89,58 @@ fn lives(pid: Pid) -> bool {
     matches!(test_kill_process(pid), Ok(()) | Err(Errno::PERM))
 }
 
-/// Whether a proxy owns the directory. Asked only when there is a process that says so, as asking
-/// takes the lock for a moment when nobody has it.
+/// Whether a proxy owns the directory.
 pub(crate) fn is_locked(directory: &Path) -> bool {
-    match fs::File::open(directory.join(state::LOCK)) {
+    let mut text = String::new();
+    let read = open(&directory.join(state::LOCK));
+    let read = read.and_then(|lock| lock.take(TEXT_MAX).read_to_string(&mut text));
+    let owner = text.trim().parse().ok().and_then(Pid::from_raw);
+    read.is_ok() && owner.is_some_and(|pid| owns(pid, directory).unwrap_or(false))
+}
+
+/// Whether that process owns the directory, or somebody does where it may not be looked at.
+fn is_owned(pid: Pid, directory: &Path) -> bool {
+    let asked = |_: io::Error| match open(&directory.join(state::LOCK)) {
+        // Takes the lock for a moment when nobody has it.
         Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK),
         // Whoever may not read the lock cannot tell; the process lives.
         Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
-    }
+    };
+    owns(pid, directory).unwrap_or_else(asked)
 }
+
+/// Whether that process holds the lock of a directory, which is not touched to find out.
+pub(crate) fn owns(pid: Pid, directory: &Path) -> io::Result<bool> {
+    let lock = directory.join(state::LOCK).symlink_metadata()?;
+    let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+    for entry in process.join("fd").read_dir()? {
+        let entry = entry?;
+        // What was closed meanwhile is not what is looked for.
+        let Ok(opened) = entry.path().metadata() else { continue };
+        if (opened.dev(), opened.ino()) != (lock.dev(), lock.ino()) {
+            continue;
+        }
+        let told = fs::read_to_string(process.join("fdinfo").join(entry.file_name()))?;
+        let is_held = |line: &str| line.contains(" FLOCK ") && line.contains(" WRITE ");
+        if told.lines().any(|line| line.starts_with("lock:") && is_held(line)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Opens a file without waiting: what is no file may be a pipe that nobody writes to.
+fn open(path: &Path) -> io::Result<fs::File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = fs::File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    Ok(file)
+}
+
+/// No text of ours is longer.
+const TEXT_MAX: u64 = 1 << 20;
 
 /// What is read of the file.
 #[derive(Deserialize)]

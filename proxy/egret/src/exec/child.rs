@@ -19,13 +19,19 @@ use rustix::{
     process::{Pid, Signal, getpgrp, kill_process},
     termios::tcgetpgrp,
 };
-use tokio::signal::unix::{self, SignalKind};
 
-use super::ExecError;
+use super::{
+    ExecError,
+    signals::{Calls, Signals},
+};
 use crate::{env::variables::Variable, failure::Exit};
 
 /// Runs a command to its end, and returns what it ended with.
-pub(super) fn run(line: &[OsString], variables: &[Variable]) -> Result<Exit, ExecError> {
+pub(super) fn run(
+    line: &[OsString],
+    variables: &[Variable],
+    signals: &mut Signals,
+) -> Result<Exit, ExecError> {
     let (program, arguments) = line.split_first().expect("the command line asks for a command");
     let mut command = Command::new(program);
     command.args(arguments);
@@ -38,16 +44,11 @@ pub(super) fn run(line: &[OsString], variables: &[Variable]) -> Result<Exit, Exe
             None => command.env_remove(name),
         };
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ExecError::Wait)?;
-    runtime.block_on(carry_out(command)).map(exit_of)
+    let Signals { runtime, calls } = signals;
+    runtime.block_on(carry_out(command, calls)).map(exit_of)
 }
 
-async fn carry_out(mut command: Command) -> Result<ExitStatus, ExecError> {
-    // Before there is a command, so that none is lost on it.
-    let mut signals = Signals::listen().map_err(ExecError::Wait)?;
+async fn carry_out(mut command: Command, calls: &mut Calls) -> Result<ExitStatus, ExecError> {
     let mut child = command.spawn().map_err(|source| {
         let program = command.get_program().to_string_lossy().into_owned();
         if source.kind() == io::ErrorKind::NotFound {
@@ -63,7 +64,7 @@ async fn carry_out(mut command: Command) -> Result<ExitStatus, ExecError> {
             status = &mut end => {
                 return status.map_err(io::Error::from).flatten().map_err(ExecError::Wait);
             }
-            signal = signals.next() => {
+            signal = next_for_command(calls) => {
                 if let Some(pid) = pid {
                     // It may have ended just now.
                     let _ = kill_process(pid, signal);
@@ -80,42 +81,12 @@ fn exit_of(status: ExitStatus) -> Exit {
     code.map_or(Exit::Failure, Exit::Of)
 }
 
-/// The signals that go on to the command.
-struct Signals {
-    terminate: unix::Signal,
-    user1: unix::Signal,
-    user2: unix::Signal,
-    interrupt: unix::Signal,
-    quit: unix::Signal,
-    hangup: unix::Signal,
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: unix::signal(SignalKind::terminate())?,
-            user1: unix::signal(SignalKind::user_defined1())?,
-            user2: unix::signal(SignalKind::user_defined2())?,
-            interrupt: unix::signal(SignalKind::interrupt())?,
-            quit: unix::signal(SignalKind::quit())?,
-            hangup: unix::signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for the next signal that the command would not have without us.
-    async fn next(&mut self) -> Signal {
-        loop {
-            let (signal, from_terminals) = tokio::select! {
-                _ = self.terminate.recv() => (Signal::TERM, false),
-                _ = self.user1.recv() => (Signal::USR1, false),
-                _ = self.user2.recv() => (Signal::USR2, false),
-                _ = self.interrupt.recv() => (Signal::INT, true),
-                _ = self.quit.recv() => (Signal::QUIT, true),
-                _ = self.hangup.recv() => (Signal::HUP, true),
-            };
-            if !(from_terminals && is_foreground()) {
-                return signal;
-            }
+/// Waits for the next signal that the command would not have without us.
+async fn next_for_command(calls: &mut Calls) -> Signal {
+    loop {
+        let (signal, from_terminals) = calls.next().await;
+        if !(from_terminals && is_foreground()) {
+            return signal;
         }
     }
 }

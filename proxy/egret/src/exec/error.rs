@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use rustix::process::Signal;
+
 use crate::failure::Exit;
 
 /// Why a command was not run.
@@ -16,6 +18,8 @@ pub(crate) enum ExecError {
     NotStarted { code: u8 },
     #[error("start a proxy: it does not listen after {} s", after.as_secs())]
     Late { after: Duration },
+    #[error("start a proxy: signal {} came before the command", signal.as_raw())]
+    Interrupted { signal: Signal },
     #[error("start a proxy")]
     Start(#[source] io::Error),
     #[error("use `{}`", path.display())]
@@ -45,6 +49,10 @@ impl ExecError {
             Self::NotRun { .. } => Exit::Of(126),
             Self::NotStarted { code } => Exit::Of(*code),
             Self::Late { .. } => Exit::Unavailable,
+            // As if the command had been there for it.
+            Self::Interrupted { signal } => {
+                Exit::Of(u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX))
+            }
             Self::Lock { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::Permission
             }
@@ -62,7 +70,11 @@ impl ExecError {
             Self::NotStarted { .. } => Some("what it said stands above".to_owned()),
             Self::Late { .. } => Some("start it by itself and look: `egret serve`".to_owned()),
             Self::NotFound { .. } => Some("install it, or write its whole path".to_owned()),
-            Self::Start(_) | Self::Lock { .. } | Self::NotRun { .. } | Self::Wait(_) => None,
+            Self::Start(_)
+            | Self::Interrupted { .. }
+            | Self::Lock { .. }
+            | Self::NotRun { .. }
+            | Self::Wait(_) => None,
         }
     }
 }

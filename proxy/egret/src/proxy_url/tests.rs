@@ -100,7 +100,7 @@ fn what_would_be_refused_gets_no_url() {
 
 #[test]
 fn the_port_is_the_one_that_the_running_proxy_says() {
-    let here = |listeners| Running::Here { pid: rustix::process::getpid(), listeners };
+    let here = |listeners| Running::Here { listeners };
     let running = |addresses: [&str; 5]| here(addresses.map(|at| at.parse().ok()).to_vec());
     let ours = running(["", "127.0.0.1:3128", "0.0.0.0:3129", "[::]:3130", "10.0.0.1:4711"]);
     assert_eq!(found(&ours, "both", "two").unwrap(), "http://both:two@10.0.0.1:4711");

@@ -9,11 +9,13 @@ use std::{
         process::{CommandExt, ExitStatusExt},
     },
     process::{Child, ChildStdout, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use rustix::{
     fs::{Mode, OFlags},
-    process::{Pid, Signal, kill_process},
+    process::{Pid, Signal, kill_process, test_kill_process},
     pty::{OpenptFlags, openpt, ptsname, unlockpt},
 };
 
@@ -232,6 +234,97 @@ fn a_proxy_whose_starter_was_killed_is_ended_by_the_next_command() {
     assert!(ask(&proxy, DENIED).starts_with("HTTP/1.1 403 "));
     place.run(&sh("echo $http_proxy")).ends_with(0).has_line(&proxy);
     assert!(TcpStream::connect(proxy.strip_prefix("http://").unwrap()).is_err());
+}
+
+/// What a command can write is no reason to end anybody, nor to leave the proxy there.
+#[test]
+fn no_file_that_the_command_writes_says_which_process_is_ended() {
+    let place = Place::ready();
+    let elsewhere = Place::ready();
+    let other = elsewhere.serve(&["serve"]);
+    let mut victim = Command::new("/bin/sleep")
+        .arg("60")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lie = |pid: u32| {
+        place.write("state/exec.lock", &format!("{pid}\n"));
+        place.write("state/lock", &format!("{pid}\n"));
+        place.write("state/listening.json", &format!("{{\"pid\":{pid},\"listeners\":[]}}\n"));
+    };
+    for pid in [victim.id(), other.pid()] {
+        let mut held = start(&mut place.command(&sh(HOLD)));
+        let proxy = held.line();
+        lie(pid);
+        held.end().ends_with(0);
+        assert!(TcpStream::connect(proxy.strip_prefix("http://").unwrap()).is_err());
+    }
+    // The proxy of a starter that is gone is known by what stands there alone.
+    let mut killed = start(&mut place.command(&sh(HOLD)));
+    killed.line();
+    let left = Pid::from_raw(place.read("state/exec.lock").trim().parse().unwrap()).unwrap();
+    let mut next = start(&mut place.command(&sh(HOLD)));
+    next.line();
+    killed.signal(Signal::KILL);
+    killed.child.wait().unwrap();
+    lie(victim.id());
+    next.end().ends_with(0);
+    assert!(victim.try_wait().unwrap().is_none());
+    assert!(TcpStream::connect(other.address).is_ok());
+    kill_process(left, Signal::KILL).unwrap();
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+}
+
+#[test]
+fn a_proxy_is_ended_also_when_the_command_has_removed_what_names_it() {
+    let place = Place::ready();
+    for names in [&["listening.json"][..], &["listening.json", "exec.lock", "lock"]] {
+        let mut held = start(&mut place.command(&sh(HOLD)));
+        let proxy = held.line();
+        for name in names {
+            fs::remove_file(place.path("state").join(name)).unwrap();
+        }
+        held.end().ends_with(0);
+        assert!(TcpStream::connect(proxy.strip_prefix("http://").unwrap()).is_err());
+    }
+}
+
+#[test]
+fn a_proxy_that_is_being_started_ends_when_its_starter_is_told_to() {
+    let place = Place::ready();
+    let mut running = start(&mut place.command(&sh(HOLD)));
+    let noted = place.path("state/exec.lock");
+    let proxy = loop {
+        let text = fs::read_to_string(&noted).unwrap_or_default();
+        if let Some(pid) = text.strip_suffix('\n') {
+            break Pid::from_raw(pid.parse().unwrap()).unwrap();
+        }
+        assert!(running.child.try_wait().unwrap().is_none(), "it has ended");
+        thread::sleep(Duration::from_millis(1));
+    };
+    // Its start takes as long as this test does.
+    kill_process(proxy, Signal::STOP).unwrap();
+    let status = loop {
+        running.signal(Signal::TERM);
+        match running.child.try_wait().unwrap() {
+            Some(status) => break status,
+            None => thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    assert_eq!(status.code(), Some(128 + 15));
+    assert!(test_kill_process(proxy).is_err(), "the proxy is left");
+}
+
+/// As under `nohup`.
+#[test]
+fn a_signal_that_is_ignored_is_ignored_by_the_command_too() {
+    let place = Place::ready();
+    let script = |trap: &str| format!("{trap} exec $0 exec -- /bin/sh -c 'kill -HUP $$; echo on'");
+    let run = Run::from(place.shell(&script("trap '' HUP;")).output().unwrap()).ends_with(0);
+    run.has_line("on");
+    Run::from(place.shell(&script("")).output().unwrap()).ends_with(128 + 1);
 }
 
 #[test]
