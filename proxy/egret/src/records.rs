@@ -116,10 +116,11 @@ impl Trail {
 
     /// The segments that are there, the oldest first.
     fn segments(&self) -> Result<Vec<PathBuf>, RecordsError> {
-        if self.form == Form::File {
-            return Ok(vec![self.path.clone()]);
-        }
         let cannot = |source| RecordsError::read(&self.path, source);
+        if self.form == Form::File {
+            // Whoever names a link means the file; one among segments is none of them.
+            return Ok(vec![self.path.canonicalize().map_err(cannot)?]);
+        }
         let mut segments = Vec::new();
         for entry in self.path.read_dir().map_err(cannot)? {
             let path = entry.map_err(cannot)?.path();

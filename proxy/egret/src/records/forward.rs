@@ -3,12 +3,14 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{BufRead, BufReader, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, Seek, SeekFrom},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
+
 use super::{LINE_MAX, Record, RecordsError, Skipped, Trail};
-use crate::files;
 
 const BLOCK: usize = 1 << 18;
 
@@ -112,7 +114,12 @@ impl Forward {
 }
 
 pub(super) fn opened(path: &Path, begin: u64) -> Result<File, RecordsError> {
-    let file = files::open_regular(path).and_then(|mut file| {
+    // A pipe has nobody who writes to it, and no end where it has: what is no file is not waited for.
+    let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32;
+    let file = File::options().read(true).custom_flags(flags).open(path).and_then(|mut file| {
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is no file"));
+        }
         file.seek(SeekFrom::Start(begin))?;
         Ok(file)
     });
@@ -129,7 +136,7 @@ pub(super) enum Taken {
 }
 
 /// Reads one whole line, without its end, into `line`.
-pub(super) fn take_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> std::io::Result<Taken> {
+pub(super) fn take_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Taken> {
     line.clear();
     let mut bytes = 0;
     let mut too_long = false;

@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{CWD, FileType, Mode, OFlags, mknodat},
     process::{Pid, Signal, kill_process, test_kill_process},
     pty::{OpenptFlags, openpt, ptsname, unlockpt},
 };
@@ -315,6 +315,27 @@ fn a_proxy_that_is_being_started_ends_when_its_starter_is_told_to() {
     };
     assert_eq!(status.code(), Some(128 + 15));
     assert!(test_kill_process(proxy).is_err(), "the proxy is left");
+}
+
+/// What is no file, and is waited for by whoever opens it to read.
+#[test]
+fn a_pipe_among_the_files_of_egret_is_not_waited_for() {
+    let place = Place::ready();
+    let pipe = |name: &str| {
+        let mode = Mode::RUSR | Mode::WUSR;
+        mknodat(CWD, place.path("state").join(name), FileType::Fifo, mode, 0).unwrap();
+    };
+    let mut held = start(&mut place.command(&sh(HOLD)));
+    held.line();
+    pipe("audit/00000099.jsonl");
+    held.end().ends_with(0);
+    for line in [&["tail"][..], &["tail", "--audit", "state/audit/00000099.jsonl"]] {
+        place.run(line).ends_with(1).says("it is no file");
+    }
+    symlink("audit/00000001.jsonl", place.path("state/link")).unwrap();
+    place.run(&["tail", "--audit", "state/link"]).ends_with(0);
+    pipe("listening.json");
+    place.run(&["env"]).ends_with(1).says("listening.json");
 }
 
 /// As under `nohup`.
