@@ -133,7 +133,7 @@ impl Case {
     }
 
     fn rolled(dice: &mut Dice) -> Self {
-        let lines: Vec<Access> = (0..1 + dice.below(6))
+        let mut lines: Vec<Access> = (0..dice.below(6))
             .map(|_| {
                 let conditions =
                     (0..dice.below(4)).map(|_| (dice.below(4) == 0, dice.below(LISTS.len())));
@@ -141,12 +141,21 @@ impl Case {
                 (dice.below(2) == 0, conditions)
             })
             .collect();
+        // What most files do, and what a lost value does most harm to: a deny, and an allow.
+        if dice.below(4) != 0 {
+            let long: Vec<_> = (0..LISTS.len()).filter(|list| LISTS[*list].2.len() > 1).collect();
+            lines.insert(0, (true, vec![(false, long[dice.below(long.len())])]));
+        }
+        lines.extend([(false, vec![(false, 0)]), (false, vec![(false, 1)])]);
+        if dice.below(2) == 0 {
+            lines.push((true, Vec::new()));
+        }
         let mut before = String::new();
         let mut after = String::new();
         let mut values = Vec::new();
         for (name, kind, all) in LISTS {
             // The first value is always there, so every list is.
-            let count = 1 + dice.below(all.len());
+            let count = if dice.below(4) == 0 { 1 } else { all.len() };
             values.push(count);
             before += &format!("acl {name} {kind} {}", all[0].0);
             let mut is_open = true;
