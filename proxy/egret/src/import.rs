@@ -69,7 +69,11 @@ pub(crate) fn run(args: &cli::Import) -> Result<Exit, Failure> {
         cli::ImportFrom::Smokescreen => smokescreen::translate(&text, &mut page),
         cli::ImportFrom::Squid => squid::translate(&text, &mut page),
     };
-    if let Err(Refused { line, problem }) = translated {
+    let whole = translated.and_then(|()| match page.full() {
+        Some(line) => Err(Refused::new(line, page::TOO_MUCH)),
+        None => Ok(()),
+    });
+    if let Err(Refused { line, problem }) = whole {
         return Err(ImportError::Refused { file, line, problem }.into());
     }
     let (rules, left_out) = (page.rules(), page.left_out());

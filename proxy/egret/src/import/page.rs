@@ -1,6 +1,6 @@
 //! The policy that is being written: rules, and comments on what became of each line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use egret_policy::{Host, Loaded, Policy};
 use ipnet::IpNet;
@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::toml_text::{key, list, quoted};
 
 /// A host as `hosts` or `suffixes` lists it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Entry {
     /// Every DNS name.
     Any,
@@ -58,7 +58,7 @@ pub(super) struct Rule {
     pub(super) methods: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) enum Effect {
     Allow,
     #[default]
@@ -70,9 +70,18 @@ pub(super) struct Page {
     head: String,
     networks: BTreeSet<IpNet>,
     body: String,
-    ids: BTreeSet<String>,
+    ids: HashSet<String>,
+    /// The number that the next rule of an id gets.
+    numbers: HashMap<String, usize>,
+    /// Hosts that may stand in a rule.
+    fit: HashMap<Effect, HashSet<Entry>>,
+    /// What was found of each host of a rule with a problem.
+    judged: HashMap<(Effect, Entry), Option<String>>,
     rules: usize,
     left_out: usize,
+    spent: usize,
+    /// The line that was too much.
+    full: Option<usize>,
 }
 
 impl Page {
@@ -85,9 +94,14 @@ impl Page {
             head,
             networks: BTreeSet::new(),
             body: String::new(),
-            ids: BTreeSet::new(),
+            ids: HashSet::new(),
+            numbers: HashMap::new(),
+            fit: HashMap::new(),
+            judged: HashMap::new(),
             rules: 0,
             left_out: 0,
+            spent: 0,
+            full: None,
         }
     }
 
@@ -99,6 +113,24 @@ impl Page {
         self.left_out
     }
 
+    /// Returns the line with which it became too much.
+    pub(super) fn full(&self) -> Option<usize> {
+        self.full
+    }
+
+    /// Counts what a line asks to be gone through or written, and whether there is room for it: a
+    /// short text can name a long list again and again.
+    pub(super) fn spend(&mut self, line: usize, entries: usize) -> Result<(), String> {
+        self.spent = self.spent.saturating_add(entries);
+        match self.spent > MOST {
+            true => {
+                self.full.get_or_insert(line);
+                Err(TOO_MUCH.to_owned())
+            }
+            false => Ok(()),
+        }
+    }
+
     /// Says something about the whole.
     pub(super) fn preface(&mut self, text: &str) {
         for line in text.lines() {
@@ -108,11 +140,17 @@ impl Page {
 
     /// Says something about a line that takes nothing away.
     pub(super) fn remark(&mut self, line: usize, text: &str) {
+        if self.spend(line, 1).is_err() {
+            return;
+        }
         self.body += &format!("\n# line {line}: {}\n", plain(text));
     }
 
     /// Says what is not taken over.
     pub(super) fn leave_out(&mut self, line: usize, text: &str) {
+        if self.spend(line, 1).is_err() {
+            return;
+        }
         self.left_out += 1;
         self.body += &format!("\n# not taken over, line {line}: {}\n", plain(text));
     }
@@ -124,42 +162,70 @@ impl Page {
 
     /// Writes a rule. What no rule could have is left out of an allow, and refuses a deny.
     pub(super) fn rule(&mut self, mut rule: Rule) -> Result<(), String> {
-        let mut kept: Vec<Entry> = Vec::new();
-        for host in std::mem::take(&mut rule.hosts) {
-            match (problem_with(rule.effect, &host), rule.effect) {
-                (None, _) if kept.contains(&host) => {}
-                (None, _) => kept.push(host),
-                (Some(problem), Effect::Allow) => self.leave_out(rule.line, &problem),
-                (Some(problem), Effect::Deny) => return Err(problem),
-            }
-        }
-        rule.hosts = kept;
-        if rule.hosts.is_empty() {
-            self.leave_out(rule.line, &format!("`{}` names no host", rule.source));
-            return Ok(());
-        }
+        self.spend(rule.line, rule.len())?;
+        let mut seen = HashSet::new();
+        rule.hosts.retain(|host| seen.insert(host.clone()));
         self.name(&mut rule);
-        let text = rule.written();
-        match (first_problem(&text), rule.effect) {
-            (None, _) => {}
-            (Some(problem), Effect::Allow) => {
+        if let Some(problem) = self.first_problem_with(&mut rule) {
+            if rule.effect == Effect::Deny {
+                return Err(problem);
+            }
+            for host in std::mem::take(&mut rule.hosts) {
+                match self.problem_with(rule.effect, &host) {
+                    None => rule.hosts.push(host),
+                    Some(problem) => self.leave_out(rule.line, &problem),
+                }
+            }
+            if rule.hosts.is_empty() {
+                self.leave_out(rule.line, &format!("`{}` names no host", rule.source));
+                return Ok(());
+            }
+            if let Some(problem) = self.first_problem_with(&mut rule) {
                 self.leave_out(rule.line, &format!("{}: {problem}", rule.source));
                 return Ok(());
             }
-            (Some(problem), Effect::Deny) => return Err(problem),
         }
         self.rules += 1;
+        let text = rule.written();
         self.body += &format!("\n# line {}: {}\n{text}", rule.line, plain(&rule.source));
         Ok(())
     }
 
     /// Writes a rule as a comment, for whoever knows that it may be taken over.
-    pub(super) fn suggest(&mut self, mut rule: Rule, why: &str) {
+    pub(super) fn suggest(&mut self, mut rule: Rule, why: &str) -> Result<(), String> {
+        self.spend(rule.line, rule.len())?;
         self.name(&mut rule);
         self.leave_out(rule.line, &format!("{}; {why}", rule.source));
         for line in rule.written().lines() {
             self.body += &format!("# {line}\n");
         }
+        Ok(())
+    }
+
+    /// Returns why the policy itself would not have a rule. Hosts that other rules have had are
+    /// not judged again: a list is named in many rules, and no host is a problem to another.
+    fn first_problem_with(&mut self, rule: &mut Rule) -> Option<String> {
+        let fit = self.fit.entry(rule.effect).or_default();
+        let hosts = std::mem::take(&mut rule.hosts);
+        rule.hosts = hosts.iter().filter(|host| !fit.contains(host)).cloned().collect();
+        if rule.hosts.is_empty() {
+            rule.hosts.extend(hosts.first().cloned());
+        }
+        let problem = first_problem(&rule.written());
+        let judged = std::mem::replace(&mut rule.hosts, hosts);
+        if problem.is_none() {
+            fit.extend(judged);
+        }
+        problem
+    }
+
+    /// Returns why a host cannot stand in a rule; each is judged once.
+    fn problem_with(&mut self, effect: Effect, host: &Entry) -> Option<String> {
+        if self.fit.get(&effect).is_some_and(|fit| fit.contains(host)) {
+            return None;
+        }
+        let judged = self.judged.entry((effect, host.clone()));
+        judged.or_insert_with(|| problem_with(effect, host)).clone()
     }
 
     /// Makes an id one that a rule can have and no other has.
@@ -169,10 +235,12 @@ impl Page {
             _ => '-',
         };
         let id: String = rule.id.chars().take(LONGEST_ID).map(safe).collect();
-        let numbered = (2..).map(|number| format!("{id}-{number}"));
-        let free = std::iter::once(id.clone()).chain(numbered).find(|id| !self.ids.contains(id));
-        rule.id = free.expect("there are more numbers than rules");
-        self.ids.insert(rule.id.clone());
+        rule.id.clone_from(&id);
+        while !self.ids.insert(rule.id.clone()) {
+            let number = self.numbers.entry(id.clone()).or_insert(1);
+            *number += 1;
+            rule.id = format!("{id}-{number}");
+        }
     }
 
     /// Returns the whole.
@@ -187,6 +255,12 @@ impl Page {
 }
 
 impl Rule {
+    /// Returns how many entries are written.
+    fn len(&self) -> usize {
+        let Self { labels, ids, hosts, ports, methods, .. } = self;
+        labels.len() + ids.len() + hosts.len() + ports.len() + methods.len()
+    }
+
     fn written(&self) -> String {
         let effect = match self.effect {
             Effect::Allow => "allow",
@@ -259,6 +333,10 @@ pub(super) fn plain(text: &str) -> String {
     plain
 }
 
+/// More than the rules of any such file name, and as much as is written without a long wait.
+const MOST: usize = 1 << 16;
+pub(super) const TOO_MUCH: &str = "with this the rules name more than a policy should; \
+                                   take the file over in parts";
 const LONGEST_COMMENT: usize = 160;
 /// Shorter than an id may be, so that a number fits behind it.
 const LONGEST_ID: usize = 56;

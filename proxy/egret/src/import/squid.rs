@@ -128,6 +128,16 @@ impl Access {
         // `all` says nothing beside others.
         let conditions: Vec<_> =
             conditions.filter(|given| !(given.holds && *given.acl == Acl::All)).collect();
+        let values: usize = conditions.iter().map(|given| given.acl.len()).sum();
+        let compared = match denies {
+            true => 0,
+            false => {
+                let ports = conditions.iter().filter_map(|given| given.acl.ports()).map(Ports::len);
+                (1 + ports.sum::<usize>()).saturating_mul(self.bounds.ranges())
+            }
+        };
+        page.spend(*number, values.saturating_add(compared))
+            .map_err(|problem| Refused::new(*number, problem))?;
         match denies {
             true => self.deny(*number, &source, &conditions, page),
             false => self.allow(*number, &source, &conditions, page),
@@ -224,11 +234,12 @@ impl Access {
         for rule in rules {
             let bounded =
                 rule.hosts != [Entry::Any] || !rule.labels.is_empty() || !rule.ids.is_empty();
-            match self.lost {
+            let written = match self.lost {
                 Some(lost) => page.suggest(rule, &format!("line {lost} may deny some of it")),
                 None if !bounded => page.suggest(rule, "it allows everything to everybody"),
-                None => page.rule(rule).map_err(|problem| Refused::new(line, problem))?,
-            }
+                None => page.rule(rule),
+            };
+            written.map_err(|problem| Refused::new(line, problem))?;
         }
         Ok(())
     }

@@ -150,6 +150,40 @@ fn a_short_text_does_not_become_a_large_one() {
     assert!(!problem.is_empty());
 }
 
+#[test]
+fn a_list_that_is_named_again_and_again_is_too_much() {
+    let hosts = |prefix: &str| -> String {
+        (0..1000).map(|number| format!("{prefix}a{number}.example\n")).collect()
+    };
+    let squid = |lines: usize| {
+        let allow = "http_access allow g\n".repeat(lines);
+        format!("{}{allow}", hosts("acl g dstdomain "))
+    };
+    let smokescreen = |services: usize| {
+        let names: String = (0..services).map(|n| format!("- {{name: s{n}}}\n")).collect();
+        format!("version: v1\nglobal_allow_list:\n{}services:\n{names}", hosts("- "))
+    };
+    let few = made(squid::translate, &squid(2));
+    check(&few, NOBODY, &["http://a999.example/"], &["http://a1000.example/"]);
+    let (line, problem) = refused(squid::translate, &squid(10_000));
+    assert!((1010..1030).contains(&line) && problem.contains("in parts"), "{line}: {problem}");
+    made(smokescreen::translate, &smokescreen(2));
+    let (line, problem) = refused(smokescreen::translate, &smokescreen(10_000));
+    assert!((1050..1080).contains(&line) && problem.contains("in parts"), "{line}: {problem}");
+    // Bounds of ports are compared with every allow, labels are written in each.
+    let ports: String = (1..1000).map(|n| format!("acl p port {n}\n")).collect();
+    let access = "http_access deny !p\nhttp_access allow p\n".repeat(1000);
+    refused(squid::translate, &format!("{ports}{access}"));
+    let labels: String =
+        (0..1000).map(|n| format!("acl s{n} src 10.0.0.1\nhttp_access deny !s{n}\n")).collect();
+    let allow = "http_access allow CONNECT\n".repeat(1000);
+    refused(squid::translate, &format!("{labels}{allow}"));
+    // What is only said counts as well.
+    let mut page = Page::new("test");
+    assert!(squid::translate(&"x\n".repeat(1 << 17), &mut page).is_ok());
+    assert_eq!(page.full(), Some((1 << 16) + 1));
+}
+
 /// The file that comes with squid, with two lines of the operator's.
 const SQUID: &str = "\
 acl localnet src 0.0.0.1-0.255.255.255

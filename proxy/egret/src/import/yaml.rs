@@ -4,7 +4,10 @@
 //! short text cannot become a large one. A key that is there twice refuses, as it is not said
 //! which one counts; so does `<<`, which not all who read YAML take for what it stands for.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use saphyr_parser::{Event, Parser};
 
@@ -55,7 +58,7 @@ struct Open {
 
 enum Children {
     List(Vec<Rc<Node>>),
-    Map { entries: Vec<(String, Rc<Node>)>, key: Option<String> },
+    Map { entries: Vec<(String, Rc<Node>)>, names: HashSet<String>, key: Option<String> },
 }
 
 struct Reader {
@@ -83,9 +86,11 @@ impl Reader {
                 self.keep(anchor, Node { line, kind, size: 1 }, line)
             }
             Event::SequenceStart(anchor, _) => self.begin(line, anchor, Children::List(Vec::new())),
-            Event::MappingStart(anchor, _) => {
-                self.begin(line, anchor, Children::Map { entries: Vec::new(), key: None })
-            }
+            Event::MappingStart(anchor, _) => self.begin(
+                line,
+                anchor,
+                Children::Map { entries: Vec::new(), names: HashSet::new(), key: None },
+            ),
             Event::SequenceEnd | Event::MappingEnd => self.end(line),
         }
     }
@@ -129,7 +134,7 @@ impl Reader {
         match self.open.last_mut().map(|open| &mut open.children) {
             None => self.root = Some(node),
             Some(Children::List(nodes)) => nodes.push(node),
-            Some(Children::Map { entries, key }) => match key.take() {
+            Some(Children::Map { entries, names, key }) => match key.take() {
                 Some(name) => entries.push((name, node)),
                 None => {
                     let name = node.text().ok_or_else(|| Refused::new(line, "a key is no text"))?;
@@ -137,7 +142,7 @@ impl Reader {
                         let problem = "`<<` puts other keys in; write them in its place";
                         return Err(Refused::new(line, problem));
                     }
-                    if entries.iter().any(|(before, _)| before == name) {
+                    if !names.insert(name.to_owned()) {
                         return Err(Refused::new(line, format!("`{name}` is there twice")));
                     }
                     *key = Some(name.to_owned());

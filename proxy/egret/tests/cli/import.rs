@@ -55,6 +55,9 @@ fn what_cannot_be_taken_over_is_78_with_its_line() {
     place.run(&["import", "smokescreen", "acl.yaml"]).ends_with(78).says("acl.yaml:3: ");
     place.run(&["import", "smokescreen", "absent"]).ends_with(78);
     place.run(&["import", "nginx", "squid.conf"]).ends_with(2);
+    // What is only said in comments is bounded as well.
+    place.write("full.conf", &"x\n".repeat(1 << 17));
+    place.run(&["import", "squid", "full.conf"]).ends_with(78).says("full.conf:65537: with this");
     place.write("long.conf", &"#\n".repeat(5 << 20));
     place.run(&["import", "squid", "long.conf"]).ends_with(78).says("longer than");
 }

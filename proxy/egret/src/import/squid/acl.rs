@@ -49,6 +49,20 @@ impl Acl {
         Some(ports)
     }
 
+    /// Returns how many values are gone through where it is used.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Hosts(hosts) => hosts.len(),
+            Self::Addresses(networks) => networks.len(),
+            Self::Ports(ports) => ports.0.len(),
+            Self::Methods(methods) => methods.len(),
+            Self::Users(Some(users)) => users.len(),
+            Self::All | Self::Sources(_) | Self::Users(None) | Self::Moot(_) | Self::Foreign(_) => {
+                1
+            }
+        }
+    }
+
     /// Returns why it plays no part.
     pub(super) fn moot(&self) -> Option<&'static str> {
         let Self::Moot(why) = self else { return None };
@@ -74,6 +88,10 @@ impl Ports {
 
     pub(super) fn has_wide_range(&self) -> bool {
         self.0.iter().any(|range| Self::width(range) > NARROW)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     fn width((first, last): &(u16, u16)) -> u32 {

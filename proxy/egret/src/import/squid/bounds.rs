@@ -31,6 +31,11 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
+    /// Returns how many ranges a port is compared with.
+    pub(super) fn ranges(&self) -> usize {
+        self.ports.iter().chain(&self.tunnel_ports).map(|(_, ports)| ports.len()).sum()
+    }
+
     /// Takes a deny as a bound, if it is one.
     pub(super) fn narrow(&mut self, conditions: &[Condition<'_>]) -> bool {
         match conditions {
