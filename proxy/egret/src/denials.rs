@@ -126,7 +126,12 @@ impl Denials {
     fn remedy(&mut self, record: &Record) -> Option<Remedy> {
         let asked = Asked::of(record)?;
         match meaning(record.reason.as_deref()?).cure {
-            Cure::Rule => self.law()?.remedies(&asked).into_iter().next(),
+            Cure::Rule => {
+                // Whoever was quick has the lines in the policy already.
+                let law = self.law()?;
+                let denied = asked.judged(&law.policy, law.now).verdict != Judged::Allow;
+                denied.then(|| law.remedies(&asked).into_iter().next()).flatten()
+            }
             Cure::Network | Cure::None => None,
         }
     }
@@ -221,6 +226,10 @@ mod tests {
         append(folder.path(), "c.b.test", "host_not_allowed");
         let told = anstream::adapter::strip_str(&denials.poll().unwrap()).to_string();
         assert!(told.contains("hosts = [\"a.b.test\", \"c.b.test\"]"), "{told}");
+
+        append(folder.path(), "a.b.test", "host_not_allowed");
+        let told = anstream::adapter::strip_str(&denials.poll().unwrap()).to_string();
+        assert!(told.contains("a.b.test:443") && !told.contains("to allow it"), "{told}");
     }
 
     #[test]

@@ -216,6 +216,12 @@ fn commands_print_what_is_shown(folder: &Folder) {
         for shown in commands {
             let policies = folder.policies();
             let printed = folder.run(&shown.command, block.picture.is_some());
+            if let Some((terminal, _)) = &serving
+                && printed.contains(" 403 egress.")
+            {
+                // Told there as it came, and not as the next command leaves the policy.
+                terminal.wait_for("✗ denied");
+            }
             if serving.is_some() && shown.command.contains("policy.toml <<") {
                 // It takes effect by itself, in a moment.
                 let deadline = Instant::now() + Duration::from_secs(20);
