@@ -214,7 +214,8 @@ impl Recorder {
         Ok((Self { queue, on_failure, standing, clock }, Flush { finish, thread }))
     }
 
-    /// Judges whether a record could be opened under a key. Changes nothing.
+    /// Judges whether a record could be opened under a key. Makes no more than the file by which
+    /// the directory is locked.
     pub fn judge(settings: &RecordSettings, key: PublicKey) -> Result<(), OpenError> {
         if let Ok(false) = settings.directory.try_exists() {
             return Ok(());

@@ -96,8 +96,7 @@ fn known(table: &Table<'_>) -> Known {
         table.report().missing(
             table.span(),
             "[[worker]] has no proof: it would never be identified",
-            "write `token_sha256 = \"…\"`, the output of `printf %s \"$TOKEN\" | sha256sum`, or \
-             `source = [\"10.1.0.0/16\"]`, or `uid = 1000`",
+            "write the `token_sha256` that `egret worker token ID` prints, or `source = [\"10.1.0.0/16\"]`, or `uid = 1000`",
         );
     }
     if let (Some(id), true) = (&known.id, known.token_sha256.is_required())
@@ -158,14 +157,14 @@ fn token(value: &Value<'_>) -> Option<At<[u8; 32]>> {
     let Some(digest) = digest(text.value) else {
         value.problem(
             "`token_sha256` is not a SHA-256 in hex: 64 digits",
-            "write the output of `printf %s \"$TOKEN\" | sha256sum`, never the token itself",
+            "write the one that `egret worker token ID` prints beside the token, never the token",
         );
         return None;
     };
     if digest == OF_NOTHING {
         value.problem(
             "`token_sha256` is the SHA-256 of nothing: there was no token when it was made",
-            "set TOKEN first, then run `printf %s \"$TOKEN\" | sha256sum`",
+            "make another token with `egret worker token ID`",
         );
         return None;
     }

@@ -210,7 +210,7 @@ fn a_problem_has_no_consequences() {
     let torn = listener("127.0.0.1:1", "['source', 'token']")
         + &worker("a", "source = ['10.1.0.0/16']\ntoken_sha256 = 'short'")
         + &worker("b", &format!("source = ['10.1.0.0/16']\n{}", token(HASH)));
-    refused_at(&torn, "short", "not a SHA-256", "sha256sum");
+    refused_at(&torn, "short", "not a SHA-256", "egret worker token");
     let torn = listener("127.0.0.1:1", "['source', 'tokn']") + &worker("a", &token(HASH));
     let problems = loaded(&torn).problems;
     assert!(problems[0].fix.contains("did you mean `token`?"), "{problems:?}");
