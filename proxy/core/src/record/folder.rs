@@ -2,8 +2,10 @@
 //!
 //! Whoever may write there can have all records written into a file of his own, or something of
 //! ours overwritten. So the directory and what is in it must belong to egret's user or to root,
-//! and nobody else may write to them. A symbolic link is not followed, and what is no file is
-//! neither waited for nor read. The directories above are not judged here.
+//! and nobody else may write to them. A sticky directory, as the root of a fresh volume is, will
+//! do: others may add files there, each of which is refused, and can touch none of ours. A symbolic
+//! link is not followed, and what is no file is neither waited for nor read. The directories above
+//! are not judged here.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -76,15 +78,17 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<File, OpenError> {
 fn guard(path: &Path, opened: &File) -> Result<(), OpenError> {
     let metadata = opened.metadata().map_err(|error| OpenError::using(path, error))?;
     let (mode, owner) = (metadata.mode() & 0o777, metadata.uid());
+    let is_sticky = metadata.is_dir() && metadata.mode() & STICKY != 0;
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
         return Err(OpenError::OwnedByOther { path: path.to_owned(), owner });
     }
-    if mode & 0o022 != 0 {
+    if mode & 0o022 != 0 && !is_sticky {
         return Err(OpenError::WritableByOthers { path: path.to_owned(), mode });
     }
     Ok(())
 }
 
+const STICKY: u32 = 0o1000;
 /// Only who may open it for writing can lock it in our place, and that is nobody else.
 const LOCK: &str = "audit.lock";
 

@@ -65,6 +65,15 @@ fn what_others_may_write_is_not_written_to() {
 }
 
 #[test]
+fn a_sticky_directory_will_do_with_files_of_ours_alone() {
+    let place = Place::recorded();
+    place.chmod("", 0o1777);
+    place.open().unwrap();
+    place.chmod(SEGMENT, 0o646);
+    assert!(matches!(place.open(), Err(OpenError::WritableByOthers { .. })));
+}
+
+#[test]
 fn what_is_somebody_elses_is_not_written_to() {
     // Only root can give something away.
     if !rustix::process::geteuid().is_root() {
