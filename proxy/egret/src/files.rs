@@ -162,10 +162,11 @@ fn open(path: &Path) -> Result<File, FileError> {
 }
 
 /// Opens a file in a directory whose other contents may be anybody's: what is no file, like a pipe
-/// that nobody writes to, is refused and not waited for.
+/// that nobody writes to, is refused and not waited for; so is a link to another place.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     let mut options = File::options();
-    let file = options.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
+    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
+    let file = options.read(true).custom_flags(flags.bits() as i32).open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),

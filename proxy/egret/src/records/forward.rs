@@ -4,13 +4,11 @@ use std::{
     collections::VecDeque,
     fs::File,
     io::{self, BufRead, BufReader, Seek, SeekFrom},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::OFlags;
-
 use super::{LINE_MAX, Record, RecordsError, Skipped, Trail};
+use crate::files;
 
 const BLOCK: usize = 1 << 18;
 
@@ -114,12 +112,7 @@ impl Forward {
 }
 
 pub(super) fn opened(path: &Path, begin: u64) -> Result<File, RecordsError> {
-    // A pipe has nobody who writes to it, and no end where it has: what is no file is not waited for.
-    let flags = (OFlags::NONBLOCK | OFlags::NOFOLLOW).bits() as i32;
-    let file = File::options().read(true).custom_flags(flags).open(path).and_then(|mut file| {
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is no file"));
-        }
+    let file = files::open_regular(path).and_then(|mut file| {
         file.seek(SeekFrom::Start(begin))?;
         Ok(file)
     });

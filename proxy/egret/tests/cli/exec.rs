@@ -330,7 +330,7 @@ fn a_pipe_among_the_files_of_egret_is_not_waited_for() {
     pipe("audit/00000099.jsonl");
     held.end().ends_with(0);
     for line in [&["tail"][..], &["tail", "--audit", "state/audit/00000099.jsonl"]] {
-        place.run(line).ends_with(1).says("it is no file");
+        place.run(line).ends_with(1).says("it is not a file");
     }
     symlink("audit/00000001.jsonl", place.path("state/link")).unwrap();
     place.run(&["tail", "--audit", "state/link"]).ends_with(0);
