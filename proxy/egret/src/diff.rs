@@ -15,8 +15,7 @@ use crate::{
     cli,
     failure::{Exit, Failure},
     files, output, policy,
-    progress::Progress,
-    records::{Forward, Trail},
+    records::{Decisions, Trail},
 };
 
 mod changes;
@@ -81,20 +80,10 @@ fn side(path: &std::path::Path) -> Result<Side, Failure> {
 
 fn replay(args: &cli::Diff, trail: &Trail, old: &Policy, new: &Policy) -> Result<Replay, Failure> {
     let now = Timestamp::now();
-    let since = args.since.map(|since| since.before(now));
-    let mut records = match since {
-        Some(since) => Forward::since(trail, since)?,
-        None => Forward::all(trail)?,
-    };
-    let mut progress = Progress::of(records.size());
+    let mut decisions = Decisions::of(trail, args.since, now)?;
     let mut known: HashMap<Key, Option<Flip>> = HashMap::new();
     let mut replay = Replay::default();
-    while let Some(record) = records.next_record()? {
-        progress.at(records.read());
-        let early = since.is_some_and(|since| record.at().is_some_and(|at| at < since));
-        if !record.is_decision() || early {
-            continue;
-        }
+    while let Some(record) = decisions.next()? {
         let Some(asked) = Asked::of(&record) else {
             replay.unjudged += 1;
             continue;
@@ -118,8 +107,6 @@ fn replay(args: &cli::Diff, trail: &Trail, old: &Policy, new: &Policy) -> Result
             replay.left_out += 1;
         }
     }
-    drop(progress);
-    records.skipped().tell(trail);
     Ok(replay)
 }
 

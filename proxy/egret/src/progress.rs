@@ -39,12 +39,17 @@ impl Progress {
         // There is nowhere left to say that stderr is closed.
         let _ = write!(io::stderr(), "\rreading records: {} % ", percent.min(100));
     }
+
+    /// Takes the line away.
+    pub(crate) fn end(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.shown {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
+        self.end();
     }
 }

@@ -13,6 +13,7 @@ use std::{
 
 pub(crate) use self::{
     backward::Backward,
+    decisions::Decisions,
     follow::{Follow, INTERVAL},
     forward::Forward,
     record::{Judged, Record},
@@ -28,6 +29,7 @@ use crate::{
 };
 
 mod backward;
+mod decisions;
 mod follow;
 mod forward;
 mod record;

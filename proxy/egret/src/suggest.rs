@@ -19,8 +19,7 @@ use crate::{
     environment::Environment,
     failure::{Exit, Failure},
     files, output, policy,
-    progress::Progress,
-    records::{Forward, Judged, Record, Trail},
+    records::{Decisions, Judged, Record, Trail},
     remedy::{plain, scheme},
 };
 
@@ -124,24 +123,15 @@ fn prove(text: &str) -> Result<(), Failure> {
 
 fn read(args: &cli::Suggest, trail: &Trail, base: Option<&Base>) -> Result<Seen, Failure> {
     let now = Timestamp::now();
-    let since = args.since.map(|since| since.before(now));
-    let mut records = match since {
-        Some(since) => Forward::since(trail, since)?,
-        None => Forward::all(trail)?,
-    };
-    let mut progress = Progress::of(records.size());
+    let mut decisions = Decisions::of(trail, args.since, now)?;
     let mut seen = Seen::default();
-    while let Some(record) = records.next_record()? {
-        progress.at(records.read());
-        let early = since.is_some_and(|since| record.at().is_some_and(|at| at < since));
+    while let Some(record) = decisions.next()? {
         let other = args.worker.as_ref();
         let other = other.is_some_and(|id| record.worker.as_deref() != Some(id.as_str()));
-        if record.is_decision() && !early && !other {
+        if !other {
             seen.note(&record, base, now);
         }
     }
-    drop(progress);
-    records.skipped().tell(trail);
     Ok(seen)
 }
 
