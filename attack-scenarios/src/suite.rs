@@ -272,7 +272,8 @@ pub fn play_all(cases: &[Case], jobs: usize, show: impl Fn(&Row) + Sync) -> Play
     played.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Families that take longest, longest first; what is timed is played alone, so its place is the same.
+/// Families that take longest, longest first; what is timed is played alone, so its place is the
+/// same.
 const SLOW: [&str; 2] = ["dns-abuse", "dns-rebind"];
 
 /// This program again, with the same arguments, as a cell. A cell never starts one: a program that

@@ -8,15 +8,15 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use egret_policy::{RuleId, Timestamp, WorkerId};
 use egret_proxy::{BudgetStore, Day, Used};
 use serde::{Deserialize, Serialize};
+
+use crate::state;
 
 /// The file, in a state directory that is ours.
 pub(crate) struct BudgetFile {
@@ -103,14 +103,7 @@ impl BudgetStore for BudgetFile {
         let kept = Kept { version: VERSION, used: used.iter().map(entry).collect() };
         let mut text = serde_json::to_vec(&kept)?;
         text.push(b'\n');
-        let (new, path) = (self.folder.join(NEW), self.folder.join(NAME));
-        let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        // The name is on disk only when the directory is.
-        File::open(&self.folder)?.sync_all()
+        state::keep(&self.folder.join(NAME), &text)
     }
 }
 
@@ -142,7 +135,6 @@ fn entry_of(entry: &Entry) -> Option<Used> {
 }
 
 const NAME: &str = "budgets.json";
-const NEW: &str = "budgets.json.new";
 const VERSION: u64 = 1;
 
 #[cfg(test)]
@@ -184,7 +176,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let (file, _) = BudgetFile::open(folder.path()).unwrap();
         file.save(&[used("a", 1)]).unwrap();
-        fs::create_dir(folder.path().join(NEW)).unwrap();
+        fs::create_dir(folder.path().join("budgets.json.new")).unwrap();
         assert!(file.save(&[used("a", 2)]).is_err());
         assert_eq!(BudgetFile::open(folder.path()).unwrap().1, [used("a", 1)]);
     }

@@ -8,12 +8,12 @@ use std::{
     fs,
     io::{self, Read},
     net::SocketAddr,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{FlockOperation, OFlags, flock},
+    fs::{FlockOperation, flock},
     io::Errno,
     process::{Pid, test_kill_process},
 };
@@ -64,7 +64,7 @@ impl RunningError {
 pub(crate) fn find(directory: &Path) -> Result<Running, RunningError> {
     let path = directory.join(listening::NAME);
     let mut text = Vec::new();
-    match open(&path).and_then(|file| file.take(TEXT_MAX).read_to_end(&mut text)) {
+    match files::open_regular(&path).and_then(|file| file.take(TEXT_MAX).read_to_end(&mut text)) {
         Ok(_) => {}
         Err(_) if !files::is_there(&path) => return Ok(Running::Nowhere),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -92,7 +92,7 @@ fn lives(pid: Pid) -> bool {
 /// Whether a proxy owns the directory.
 pub(crate) fn is_locked(directory: &Path) -> bool {
     let mut text = String::new();
-    let read = open(&directory.join(state::LOCK));
+    let read = files::open_regular(&directory.join(state::LOCK));
     let read = read.and_then(|lock| lock.take(TEXT_MAX).read_to_string(&mut text));
     let owner = text.trim().parse().ok().and_then(Pid::from_raw);
     read.is_ok() && owner.is_some_and(|pid| owns(pid, directory).unwrap_or(false))
@@ -100,7 +100,7 @@ pub(crate) fn is_locked(directory: &Path) -> bool {
 
 /// Whether that process owns the directory, or somebody does where it may not be looked at.
 fn is_owned(pid: Pid, directory: &Path) -> bool {
-    let asked = |_: io::Error| match open(&directory.join(state::LOCK)) {
+    let asked = |_: io::Error| match files::open_regular(&directory.join(state::LOCK)) {
         // Takes the lock for a moment when nobody has it.
         Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK),
         // Whoever may not read the lock cannot tell; the process lives.
@@ -127,16 +127,6 @@ pub(crate) fn owns(pid: Pid, directory: &Path) -> io::Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// Opens a file without waiting: what is no file may be a pipe that nobody writes to.
-fn open(path: &Path) -> io::Result<fs::File> {
-    let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW;
-    let file = fs::File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    Ok(file)
 }
 
 /// No text of ours is longer.

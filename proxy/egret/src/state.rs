@@ -14,7 +14,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use crate::files::{is_writable_by_others, own_user};
+use crate::files::{folder, is_writable_by_others, own_user};
 
 /// A state directory that is ours until this is dropped.
 #[derive(Debug)]
@@ -97,18 +97,34 @@ pub(crate) fn open_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Puts a text into a file as a whole, in place of whatever has that name.
+/// Puts a text that anybody may read into a file as a whole, in place of whatever has that name.
 pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let (new, _) = written_beside(path, text, 0o644)?;
+    fs::rename(new, path)
+}
+
+/// The same for what is nobody else's to read; it is on the disk when this returns.
+pub(crate) fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (new, file) = written_beside(path, bytes, 0o600)?;
+    file.sync_all()?;
+    fs::rename(new, path)?;
+    // The name is on disk only when the directory is.
+    File::open(folder(path))?.sync_all()
+}
+
+/// Writes a file that takes another's place when it is renamed. Only what is made here is written
+/// to: what has its name, such as a link to somewhere else, goes.
+fn written_beside(path: &Path, bytes: &[u8], mode: u32) -> io::Result<(PathBuf, File)> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
-    let new = Path::new(&new);
-    match fs::remove_file(new) {
+    let new = PathBuf::from(new);
+    match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    // Only what is made here is written to.
-    OpenOptions::new().write(true).create_new(true).mode(0o644).open(new)?.write_all(text)?;
-    fs::rename(new, path)
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+    file.write_all(bytes)?;
+    Ok((new, file))
 }
 
 impl State {
@@ -140,3 +156,30 @@ impl State {
 
 /// The name of the file that is locked.
 pub(crate) const LOCK: &str = "lock";
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_link_that_waits_beside_a_file_is_not_written_through() {
+        let folder = TempDir::new().unwrap();
+        let (path, elsewhere) = (folder.path().join("file"), folder.path().join("elsewhere"));
+        for (write, mode) in [(replace as fn(&Path, &[u8]) -> io::Result<()>, 0o644), (keep, 0o600)]
+        {
+            fs::write(&elsewhere, "theirs").unwrap();
+            symlink(&elsewhere, folder.path().join("file.new")).unwrap();
+            write(&path, b"ours").unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"ours");
+            assert_eq!(fs::read(&elsewhere).unwrap(), b"theirs");
+            let made = path.symlink_metadata().unwrap();
+            assert!(made.is_file());
+            assert_eq!(made.permissions().mode() & 0o777 & !mode, 0);
+            fs::remove_file(&path).unwrap();
+        }
+    }
+}

@@ -1,19 +1,20 @@
 //! `audit.key` in the state directory: what signs the heads of the record.
 //!
 //! It is made at the first start, once the record is known to go on under it, and never replaced:
-//! whoever keeps a head elsewhere keeps its public half too. A key that others may read or write refuses the start, since with it a record
-//! can be written anew; so does one that cannot be understood.
+//! whoever keeps a head elsewhere keeps its public half too. A key that others may read or write
+//! refuses the start, since with it a record can be written anew; so does one that cannot be
+//! understood.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    fs::File,
+    io::{self, ErrorKind, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use egret_proxy::{HeadKey, HeadKeyError, RecordSettings, Recorder};
 
-use crate::{failure::Failure, files::own_user};
+use crate::{failure::Failure, files::own_user, state};
 
 /// Why the record cannot be signed.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ pub(super) fn for_serving(state: &Path, record: &RecordSettings) -> Result<HeadK
             let key = HeadKey::generate().map_err(io::Error::other).map_err(using)?;
             // A start that is refused must not leave a key that signs nothing.
             Recorder::judge(record, key.public()).map_err(Failure::Record)?;
-            write(state, &path, &key).map_err(using)?;
+            write(&path, &key).map_err(using)?;
             Ok(key)
         }
         Err(error) => Err(using(error).into()),
@@ -95,23 +96,11 @@ fn read(path: &Path, file: File) -> Result<HeadKey, KeyError> {
 }
 
 /// Writes it whole or not at all: half a key would refuse every start from then on.
-fn write(state: &Path, path: &Path, key: &HeadKey) -> io::Result<()> {
+fn write(path: &Path, key: &HeadKey) -> io::Result<()> {
     let bytes = key.to_pkcs8().map_err(io::Error::other)?;
-    let new = state.join(NEW);
-    // One that an earlier start left has its own mode; it is not reused.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(bytes.as_ref())?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    // The name is on disk only when the directory is.
-    File::open(state)?.sync_all()
+    state::keep(path, bytes.as_ref())
 }
 
 const NAME: &str = "audit.key";
-const NEW: &str = "audit.key.new";
 /// Far more than PKCS#8 needs.
 const LONGEST: u64 = 4096;

@@ -133,7 +133,7 @@ async fn a_connection_that_was_closed_meanwhile_costs_nothing() {
         for _ in 0..5 {
             assert_eq!(look_up(&resolver, "api.test").await, a("192.0.2.2"));
             // A question that crosses the close on its way is lost with it; this is about the next.
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     }
 }
