@@ -13,7 +13,7 @@ use std::{
 
 use egret_testkit::{
     client::Client,
-    dns::{self, Dns, Entry, Zone},
+    dns::{self, Dns, Zone},
     namespace::Entered,
     origin::{Answer, Origin, Plan, Step},
     packets::{PacketLog, Transport},
@@ -233,7 +233,7 @@ impl<'t> Cell<'t> {
         if let Input::Response(response) = &case.input {
             plan.answer = Answer::Script(self.forged(case, &response.steps));
         }
-        let refused = script(case).iter().filter_map(|entry| entry.upstream.as_deref());
+        let refused = case.input.script().iter().filter_map(|entry| entry.upstream.as_deref());
         plan.refuse = refused.filter_map(|text| text.split_once(':')?.1.parse().ok()).collect();
         plan.early = case
             .must
@@ -332,23 +332,9 @@ fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no proxy runs")
 }
 
-fn script(case: &Case) -> &[Entry] {
-    match &case.input {
-        Input::Dns { script, .. } => script,
-        Input::Connect { .. }
-        | Input::Absolute { .. }
-        | Input::Raw { .. }
-        | Input::Tls(_)
-        | Input::Response(_)
-        | Input::Load(_)
-        | Input::Config(_)
-        | Input::Undriven(_) => &[],
-    }
-}
-
 /// Whether something happens to the name server in the middle of the case.
 pub(crate) fn has_event(case: &Case) -> bool {
-    script(case).iter().any(|entry| entry.event.is_some())
+    case.input.script().iter().any(|entry| entry.event.is_some())
 }
 
 fn names_via(case: &Case) -> bool {

@@ -147,24 +147,14 @@ fn implicit(seen: &Observed<'_>, outcome: Outcome) -> Vec<String> {
 
 /// Whether the default policy lets a name be looked up: an allowed host, or where its alias leads.
 fn may_be_asked(name: &str, case: &Case) -> bool {
-    if let Input::Config(configured) = &case.input {
+    if let Some(configured) = case.input.configured() {
         return configured.settings.covers(name);
     }
     if name == "api.example.com" || name.ends_with(".example.org") {
         return true;
     }
-    let script = match &case.input {
-        Input::Dns { script, .. } => script.as_slice(),
-        Input::Connect { .. }
-        | Input::Absolute { .. }
-        | Input::Raw { .. }
-        | Input::Tls(_)
-        | Input::Response(_)
-        | Input::Load(_)
-        | Input::Config(_)
-        | Input::Undriven(_) => &[],
-    };
-    let scripted = script.iter().flat_map(|entry| &entry.answers).map(|record| &record.data);
+    let answers = case.input.script().iter().flat_map(|entry| &entry.answers);
+    let scripted = answers.map(|record| &record.data);
     let zoned = case.resolver.iter().filter_map(|(_, found)| found.cname.as_ref());
     scripted.chain(zoned.map(|to| &to.0)).any(|alias| alias.eq_ignore_ascii_case(name))
 }

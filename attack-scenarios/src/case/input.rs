@@ -56,6 +56,38 @@ pub enum Input {
     Undriven(String),
 }
 
+impl Input {
+    /// Returns what the name server does.
+    pub(crate) fn script(&self) -> &[Entry] {
+        match self {
+            Self::Dns { script, .. } => script,
+            Self::Connect { .. }
+            | Self::Absolute { .. }
+            | Self::Raw { .. }
+            | Self::Tls(_)
+            | Self::Response(_)
+            | Self::Load(_)
+            | Self::Config(_)
+            | Self::Undriven(_) => &[],
+        }
+    }
+
+    /// Returns how the proxy is set up, where that is not the usual.
+    pub(crate) fn configured(&self) -> Option<&Configured> {
+        match self {
+            Self::Config(configured) => Some(configured),
+            Self::Connect { .. }
+            | Self::Absolute { .. }
+            | Self::Raw { .. }
+            | Self::Tls(_)
+            | Self::Dns { .. }
+            | Self::Response(_)
+            | Self::Load(_)
+            | Self::Undriven(_) => None,
+        }
+    }
+}
+
 /// A tunnel, and what is done in it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,10 +14,10 @@ use egret_testkit::{
     proxy::{NotStarted, Proxy},
 };
 
-use super::{Cell, Fault, gone, script};
+use super::{Cell, Fault, gone};
 use crate::{
     case::{
-        Case, Input, Policy,
+        Case, Configured, Input, Policy,
         config::{Change, Settings},
     },
     target::Setup,
@@ -44,7 +44,7 @@ pub(super) enum Started {
 impl Cell<'_> {
     /// Makes sure of a proxy with this policy whose memory cannot contradict the case.
     pub(super) fn ready_for(&mut self, case: &Case, policy: Policy) -> Result<Started, Fault> {
-        let script = script(case);
+        let script = case.input.script();
         let line = |pick: fn(&Entry) -> &Option<String>| {
             script.iter().find_map(|entry| pick(entry).clone()).unwrap_or_default()
         };
@@ -53,7 +53,8 @@ impl Cell<'_> {
         let mut zone: BTreeMap<String, Addresses> =
             Zone::corpus().iter().map(|(name, found)| (name.clone(), found.clone())).collect();
         zone.extend(case.resolver.iter().map(|(name, found)| (name.clone(), found.clone())));
-        let settings = settings(case);
+        let configured = case.input.configured();
+        let settings = configured.map(|configured| configured.settings.clone()).unwrap_or_default();
 
         let remembers = self.target.caches_names();
         let odd_names = matches!(case.input, Input::Dns { .. }) && remembers
@@ -69,7 +70,8 @@ impl Cell<'_> {
                 && !(remembers && stale)
                 && running.proxy.is_alive()
         });
-        if !usable || odd_names || changes(case) {
+        let changes = configured.is_some_and(Configured::changes);
+        if !usable || odd_names || changes {
             match self.start(policy, settings, &resolv, &hosts) {
                 Ok(()) => {}
                 // By itself, and with words: that is an answer to an odd setup. A proxy that hangs,
@@ -85,7 +87,7 @@ impl Cell<'_> {
         }
         let running = self.running.as_mut().ok_or_else(gone)?;
         running.served.extend(zone);
-        running.spent = odd_names || changes(case);
+        running.spent = odd_names || changes;
         self.dns.reset(case.resolver.clone(), script.to_vec());
         Ok(Started::Yes)
     }
@@ -136,36 +138,6 @@ impl Running {
     pub(super) fn setup<'a>(&'a self, certificates: &'a Files) -> Setup<'a> {
         let Self { directory, policy, settings, .. } = self;
         Setup { directory, policy: *policy, settings, certificates }
-    }
-}
-
-/// Whether the files of the proxy are not the same after a case.
-fn changes(case: &Case) -> bool {
-    match &case.input {
-        Input::Config(configured) => configured.changes(),
-        Input::Connect { .. }
-        | Input::Absolute { .. }
-        | Input::Raw { .. }
-        | Input::Tls(_)
-        | Input::Dns { .. }
-        | Input::Response(_)
-        | Input::Load(_)
-        | Input::Undriven(_) => false,
-    }
-}
-
-/// What a case sets up otherwise than the usual.
-fn settings(case: &Case) -> Settings {
-    match &case.input {
-        Input::Config(configured) => configured.settings.clone(),
-        Input::Connect { .. }
-        | Input::Absolute { .. }
-        | Input::Raw { .. }
-        | Input::Tls(_)
-        | Input::Dns { .. }
-        | Input::Response(_)
-        | Input::Load(_)
-        | Input::Undriven(_) => Settings::default(),
     }
 }
 
