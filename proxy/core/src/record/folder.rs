@@ -29,7 +29,7 @@ pub(super) fn take(directory: &Path) -> Result<File, OpenError> {
     judge(directory)?;
     // The directory itself could be locked by whoever may list it.
     let path = directory.join(LOCK);
-    let lock = open(&path, OpenOptions::new().write(true).create(true).truncate(false))?;
+    let lock = write_over(&path)?;
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(Errno::WOULDBLOCK) => Err(OpenError::InUse { directory: directory.to_owned() }),
@@ -51,6 +51,11 @@ pub(super) fn read(path: &Path) -> Result<File, OpenError> {
 /// Opens a file to write after its end; makes it if it is not there.
 pub(super) fn append(path: &Path) -> Result<File, OpenError> {
     open(path, OpenOptions::new().read(true).append(true).create(true))
+}
+
+/// Opens a file to read it and to write over what is there; makes it if it is not there.
+pub(super) fn write_over(path: &Path) -> Result<File, OpenError> {
+    open(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
 }
 
 /// Writes a file anew; one that is there, whatever it is, is removed and not written to.

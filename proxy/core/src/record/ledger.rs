@@ -3,8 +3,7 @@
 //! A file consists of whole lines always: what was half written is cut off again. While writing
 //! fails, nothing is acknowledged under [`OnFailure::Refuse`]; what has happened already
 //! (completions of what is on record) is kept for later, within a bound, and everything else is
-//! counted. The first line that can be
-//! written again says how many records are missing.
+//! counted. The first line that can be written again says how many records are missing.
 
 use std::{
     fs::{self, File},

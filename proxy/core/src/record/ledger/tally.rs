@@ -6,13 +6,13 @@
 //! say it twice, never not at all. Where it cannot be used the records go on without it.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::Path,
 };
 
-use rustix::fs::OFlags;
+use crate::record::folder;
 
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -48,14 +48,7 @@ impl Tally {
 }
 
 fn open(path: &Path) -> io::Result<(File, u64)> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).mode(0o600);
-    // Never a file elsewhere, nor a pipe that would be waited for.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
+    let file = folder::write_over(path).map_err(io::Error::other)?;
     let mut text = String::new();
     (&file).take(LENGTH + 1).read_to_string(&mut text)?;
     let left = match &text[..] {
