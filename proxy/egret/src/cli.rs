@@ -158,7 +158,7 @@ pub(crate) struct Manual {
     pub(crate) dir: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ConfigFile {
     /// The configuration [default: ./egret.toml, then $XDG_CONFIG_HOME/egret/egret.toml, then
     /// embedded defaults]

@@ -3,13 +3,16 @@
 //! What a line leaves out is in the record: `--json` passes it on as it was written. Bytes that a
 //! worker chose are escaped. A reader that has heard enough ends it, quietly.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    panic, thread,
+};
 
 use anstyle::{AnsiColor, Style};
 use egret_policy::source::shown;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{MissedTickBehavior, interval},
+    task::spawn_blocking,
 };
 
 use crate::{
@@ -41,7 +44,7 @@ pub(crate) fn run(args: &cli::Tail, environment: &Environment) -> Result<Exit, F
     let trail = Trail::named(&args.source, environment)?;
     let wanted = Wanted::new(args);
     let ended = match args.follow {
-        true => follow(&trail, &wanted),
+        true => until_interrupted(move || follow(&trail, &wanted)),
         false => last(&trail, &wanted).map(|_| ()),
     };
     match ended {
@@ -50,8 +53,44 @@ pub(crate) fn run(args: &cli::Tail, environment: &Environment) -> Result<Exit, F
     }
 }
 
+/// Does what has no end, until it is interrupted, which is no failure from the first line on.
+///
+/// It is not waited for: a reader that takes nothing would keep it alive for good.
+fn until_interrupted(
+    endless: impl FnOnce() -> Result<(), Stop> + Send + 'static,
+) -> Result<(), Stop> {
+    let cannot = |error: io::Error| Stop::Failed(Failure::Start(error.into()));
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
+    let ended = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+        tokio::select! {
+            ended = spawn_blocking(endless) => {
+                ended.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
+            }
+            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => Ok(()),
+        }
+    });
+    runtime.shutdown_background();
+    ended
+}
+
+/// Prints the last records, and those that follow them as they come.
+fn follow(trail: &Trail, wanted: &Wanted) -> Result<(), Stop> {
+    let mut records = last(trail, wanted)?;
+    loop {
+        records.poll(|line| match Record::read(line) {
+            Some(record) if wanted.has(&record) => print(&wanted.args, &record, line),
+            Some(_) | None => Ok(()),
+        })?;
+        thread::sleep(INTERVAL);
+    }
+}
+
 /// Prints the last records, and returns what follows them.
-fn last(trail: &Trail, wanted: &Wanted<'_>) -> Result<Follow, Stop> {
+fn last(trail: &Trail, wanted: &Wanted) -> Result<Follow, Stop> {
     let mut records = Backward::begin(trail)?;
     let mut last = Vec::new();
     while last.len() < wanted.args.lines
@@ -62,50 +101,25 @@ fn last(trail: &Trail, wanted: &Wanted<'_>) -> Result<Follow, Stop> {
         }
     }
     records.skipped().tell(trail);
-    last.iter().rev().try_for_each(|(record, line)| print(wanted.args, record, line))?;
+    last.iter().rev().try_for_each(|(record, line)| print(&wanted.args, record, line))?;
     Ok(Follow::after(trail, records.end())?)
 }
 
-/// Goes on until it is interrupted, which is no failure from the first line on.
-fn follow(trail: &Trail, wanted: &Wanted<'_>) -> Result<(), Stop> {
-    let cannot = |error: io::Error| Stop::Failed(Failure::Start(error.into()));
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(cannot)?;
-    runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        let mut records = last(trail, wanted)?;
-        let mut ticks = interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => return Ok(()),
-                _ = terminate.recv() => return Ok(()),
-                _ = ticks.tick() => {}
-            }
-            records.poll(|line| match Record::read(line) {
-                Some(record) if wanted.has(&record) => print(wanted.args, &record, line),
-                Some(_) | None => Ok(()),
-            })?;
-        }
-    })
-}
-
 /// Which records are shown.
-struct Wanted<'a> {
-    args: &'a cli::Tail,
+struct Wanted {
+    args: cli::Tail,
     /// Without the dot that may stand before it.
     suffix: Option<String>,
 }
 
-impl<'a> Wanted<'a> {
-    fn new(args: &'a cli::Tail) -> Self {
+impl Wanted {
+    fn new(args: &cli::Tail) -> Self {
         let suffix = args.host.as_ref().map(|host| host.trim_start_matches('.').to_lowercase());
-        Self { args, suffix }
+        Self { args: args.clone(), suffix }
     }
 
     fn has(&self, record: &Record) -> bool {
-        let cli::Tail { denied, verdict, worker, event, all, .. } = self.args;
+        let cli::Tail { denied, verdict, worker, event, all, .. } = &self.args;
         let by_event = match event.is_empty() {
             true => *all || record.is_decision() || record.is_sum(),
             false => event.contains(&record.event),

@@ -32,7 +32,7 @@ pub(crate) struct Why {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RecordSource {
     /// Read this record file, or directory of them, instead of the one that the configuration names.
     #[arg(long, value_name = "PATH")]
@@ -45,7 +45,7 @@ pub(crate) struct RecordSource {
 ///
 /// Decisions alone, unless `--all` or `--event` asks for more: they say when, what became of it,
 /// who, what, and why. With `--follow` it goes on, across new files, until it is interrupted.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Tail {
     /// Go on with what is recorded from now on.
     #[arg(short = 'f', long)]

@@ -5,7 +5,10 @@ use std::{
     process::Child,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::ioctl_fionread,
+    process::{Pid, Signal, kill_process},
+};
 use serde_json::{Value, json};
 
 use super::{place::Place, recorded::Recorded};
@@ -162,6 +165,26 @@ fn a_pipe_that_was_closed_ends_it_quietly() {
     following.lines = BufReader::new(reader);
     append(&place, "state/audit/00000001.jsonl", &place.read("state/audit/00000001.jsonl"));
     assert_eq!(following.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_reader_that_takes_nothing_does_not_keep_it_alive() {
+    let place = Place::ready();
+    let mut records = Recorded::default();
+    for _ in 0..2000 {
+        records.connect("denied.test", 443);
+    }
+    records.segment(&place, "state/audit/00000001.jsonl");
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut following = Following::start(&place, &["-n", "2000", "--json"]);
+        following.next();
+        // The pipe is about to be full, and most is still to come.
+        while ioctl_fionread(following.lines.get_ref()).unwrap() < 32 << 10 {
+            std::thread::yield_now();
+        }
+        following.signal(signal);
+        assert_eq!(following.child.wait().unwrap().code(), Some(0));
+    }
 }
 
 #[test]
