@@ -116,6 +116,7 @@ impl Judge {
         let loaded = config::load(&source, environment);
         print_problems(Severity::Warning, &source, &loaded.warnings);
         self.problems(&source, &loaded.problems);
+        loaded.config.iter().filter_map(|config| config.roots.as_deref()).for_each(warn_of_guard);
         loaded.config.map(|config| files::read(&config.policy)).transpose().map_err(Failure::from)
     }
 

@@ -109,7 +109,8 @@ async fn serve(
     sockets: Vec<Inherited>,
     environment: &Environment,
 ) -> Result<(), Failure> {
-    let Config { origin, policy: _, state, audit, metrics, mut settings, workers } = config;
+    let Config { origin, policy: _, state, audit, metrics, mut settings, workers, roots: _ } =
+        config;
     let mut signals = Signals::listen().map_err(|error| Failure::Start(error.into()))?;
     let hangup = signals::hangup().map_err(|error| Failure::Start(error.into()))?;
     let ready = Ready::starting();

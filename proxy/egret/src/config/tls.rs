@@ -4,11 +4,13 @@
 //! right before something depends on it; those of the system only where they are needed. The
 //! system's are found as its other programs find them, by `SSL_CERT_FILE` and `SSL_CERT_DIR` too.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use egret_policy::source::{Span, Table, Value};
 use egret_proxy::{Roots, RootsError};
-use rustls_pki_types::{CertificateDer, pem, pem::PemObject};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+use crate::files::{self, FileError};
 
 /// What `roots` says.
 #[derive(Debug, Default)]
@@ -16,6 +18,8 @@ pub(super) struct Choice {
     source: Source,
     /// Where it says so.
     span: Option<Span>,
+    /// The file that it names.
+    pub(super) file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +33,7 @@ enum Source {
 pub(super) fn read(table: &Table<'_>, folder: &Path) -> Choice {
     let Some(value) = table.find("roots") else { return Choice::default() };
     let Some(roots) = value.text() else { return Choice::default() };
+    let mut file = None;
     let source = match roots.value {
         "system" => Source::System,
         "bundled" => Source::Bundled,
@@ -36,9 +41,14 @@ pub(super) fn read(table: &Table<'_>, folder: &Path) -> Choice {
             value.problem("`roots` is not a path", FIX);
             Source::default()
         }
-        path => Source::File(read_file(&value, &folder.join(path)).unwrap_or_default()),
+        path => {
+            let path = folder.join(path);
+            let source = Source::File(read_file(&value, &path).unwrap_or_default());
+            file = Some(path);
+            source
+        }
     };
-    Choice { source, span: Some(roots.span) }
+    Choice { source, span: Some(roots.span), file }
 }
 
 impl Choice {
@@ -72,15 +82,27 @@ impl Choice {
 }
 
 fn read_file(value: &Value<'_>, path: &Path) -> Option<Roots> {
-    let found = CertificateDer::pem_file_iter(path)
-        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>());
     let shown = path.display();
-    let certificates = match found {
-        Ok(certificates) => certificates,
-        Err(pem::Error::Io(error)) => {
-            value.problem(format!("`{shown}` cannot be read: {error}"), FIX);
+    let text = match files::read(path) {
+        Ok(source) => source.text,
+        Err(error) => {
+            let message = match error {
+                FileError::Read { source, .. } => format!("`{shown}` cannot be read: {source}"),
+                error @ (FileError::Encoding { .. }
+                | FileError::Kind { .. }
+                | FileError::WritableByOthers { .. }
+                | FileError::OwnedByOther { .. }
+                | FileError::Long { .. }
+                | FileError::FolderOpenToOthers { .. }
+                | FileError::FolderOfOther { .. }) => error.to_string(),
+            };
+            value.problem(message, FIX);
             return None;
         }
+    };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let certificates = match found {
+        Ok(certificates) => certificates,
         Err(error) => {
             let message = format!("`{shown}` is not valid PEM: {error}");
             value.problem(message, "name a file with at least one `BEGIN CERTIFICATE`");

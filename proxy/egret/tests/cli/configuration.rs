@@ -2,6 +2,8 @@
 
 use std::{os::unix::process::CommandExt, process::Command};
 
+use rustix::process::Signal;
+
 use super::place::{CONFIG, POLICY, Place, set_mode};
 
 #[test]
@@ -112,6 +114,22 @@ fn a_system_without_roots_is_told_how_to_get_some() {
     place.write("roots.pem", &egret_testkit::pki::Pki::new().unwrap().root_pem());
     let (status, said) = check("roots.pem");
     assert_eq!(status, Some(0), "{said}");
+}
+
+/// Whoever writes them says who every name server is.
+#[test]
+fn trusted_roots_that_others_may_write_are_refused_like_a_policy() {
+    let place = Place::ready();
+    place.write("roots.pem", &egret_testkit::pki::Pki::new().unwrap().root_pem());
+    place.write("egret.toml", &format!("{CONFIG}[tls]\nroots = \"roots.pem\"\n"));
+    place.run(&["check"]).ends_with(0).says("is valid");
+    set_mode(&place.path("roots.pem"), 0o666);
+    place.run(&["serve"]).ends_with(78).says("roots.pem` may be written by others");
+    place.run(&["check"]).ends_with(0).says("roots.pem` may be written by others");
+    set_mode(&place.path("roots.pem"), 0o644);
+    let serving = place.serve(&["serve"]);
+    serving.signal(Signal::TERM);
+    serving.end().ends_with(0);
 }
 
 const NOBODY: u32 = 65534;
