@@ -1,8 +1,9 @@
 //! Answers what would become of a request, and why, without looking anything up.
 //!
-//! A question takes the very path that the proxy takes: decide, pin where addresses are given, and
-//! for a tunnel the selection by a ClientHello that names the host. What the proxy refuses before
-//! it decides (identity, framing) and what it finds out later (the network) is not judged.
+//! A question takes the very path that the proxy takes: decide, pin where addresses are given or
+//! the host is one, and for a tunnel the selection by a ClientHello that names the host. What the
+//! proxy refuses before it decides (identity, framing) and what it finds out later (the network)
+//! is not judged.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -36,7 +37,8 @@ pub struct Question<'a> {
     pub method: &'a str,
     /// For what: `http://…`, `https://…`, or `tcp://HOST:PORT` for an opaque tunnel.
     pub url: &'a str,
-    /// What the host is taken to resolve to; with none, addresses are not judged.
+    /// What the host is taken to resolve to; with none, the address of a literal is judged, and of
+    /// a name none.
     pub addresses: &'a [IpAddr],
 }
 
@@ -119,7 +121,7 @@ impl Policy {
         let permit = self.decide(&Ask { worker: question.worker, method, target }, now)?;
         let decided =
             Let { verdict: permit.verdict(), rule: permit.rule().cloned(), intercepted: false };
-        if let Some(answers) = answers(question) {
+        if let Some(answers) = Answers::stated(target.authority().host(), question.addresses) {
             permit.pin(&answers, &OwnAddresses::default())?;
         }
         Ok(decided)
@@ -151,7 +153,8 @@ impl Policy {
             | Reason::TargetMalformed => self.refusal_of(&ask, scheme, now).unwrap_or(denial),
         })?;
         permit.candidates.of(scheme).right().map_err(Denial::clone)?;
-        let grant = grant(permit, answers(question), authority)?;
+        let answers = Answers::stated(authority.host(), question.addresses);
+        let grant = grant(permit, answers, authority)?;
         let passage = select(&grant, scheme, now)?;
         Ok(Let {
             verdict: passage.verdict(),
@@ -192,11 +195,6 @@ fn select(grant: &TunnelGrant, scheme: Scheme, now: Timestamp) -> Result<Passage
             grant.select_tls(TlsClaim { sni, ech: false }, now)
         }
     }
-}
-
-fn answers(question: &Question<'_>) -> Option<Answers> {
-    let addresses = question.addresses.to_vec();
-    (!addresses.is_empty()).then_some(Answers { addresses, aliases: Vec::new() })
 }
 
 /// What a question is about.

@@ -24,6 +24,19 @@ pub struct Answers {
     pub aliases: Vec<HostName>,
 }
 
+impl Answers {
+    /// Returns what a host is to be judged by where nothing is looked up: the addresses that are
+    /// stated, or a literal's own. Nothing for a name of which none is stated.
+    pub fn stated(host: &Host, addresses: &[IpAddr]) -> Option<Self> {
+        let addresses = match (host, addresses) {
+            (Host::Name(_), []) => return None,
+            (Host::Address(literal), []) => vec![*literal],
+            (Host::Name(_) | Host::Address(_), stated) => stated.to_vec(),
+        };
+        Some(Self { addresses, aliases: Vec::new() })
+    }
+}
+
 /// Addresses that may be dialled, with what may be done over the connection.
 #[derive(Debug)]
 pub struct Pinned<G> {

@@ -145,6 +145,28 @@ fn a_tunnel_says_that_method_and_path_play_no_part() {
 }
 
 #[test]
+fn a_literal_is_judged_as_the_address_that_it_is() {
+    let policy = Policy::load(
+        "version = 1
+        [[rule]]
+        id = 'a'
+        effect = 'allow'
+        hosts = ['10.0.0.9', '140.82.112.6']",
+    );
+    let policy = policy.policy.unwrap();
+    let worker = Worker { id: WorkerId::parse("w").unwrap(), labels: Labels::default() };
+    let check = |url: &str, verdict: &str, line: &str| {
+        let question = Question { worker: &worker, method: "GET", url, addresses: &[] };
+        let explanation = policy.explain(&question, Timestamp::UNIX_EPOCH);
+        assert_eq!(explanation.verdict, verdict, "{url}");
+        let tree = lines(&explanation.tree, 0);
+        assert!(tree.contains(line), "{line} not in\n{tree}");
+    };
+    check("https://10.0.0.9/", "deny", "addresses: 10.0.0.9, the host itself\n");
+    check("https://140.82.112.6/", "allow", "addresses: 140.82.112.6, the host itself\n");
+}
+
+#[test]
 fn an_explanation_is_an_object_of_five_fields() {
     let value = serde_json::to_value(explain("PUT", "https://a.test/", BEFORE)).unwrap();
     let keys: Vec<_> = value.as_object().unwrap().keys().cloned().collect();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::host::Host;
 use crate::limits::RuleLimits;
 use crate::policy::{Mode, Policy};
 use crate::rule::{Asked, Ech, Effect, Methods, Miss, Paths, Ports, Rule, Schemes, SniDemand, Tls};
@@ -32,8 +33,8 @@ impl Policy {
         if let Some(rule) = decided.filter(|rule| rule.effect == Effect::Allow) {
             tree.push(settings_branch(rule, answer.asked.as_ref()));
         }
-        if answer.asked.is_some() {
-            tree.push(addresses_branch(question));
+        if let Some(subject) = &answer.asked {
+            tree.push(addresses_branch(question, subject.authority().host()));
         }
         tree.push(self.defaults_branch());
         tree
@@ -120,10 +121,11 @@ fn asked_branch(question: &Question<'_>, answer: &Answer) -> Branch {
     }
 }
 
-fn addresses_branch(question: &Question<'_>) -> Branch {
-    let text = match question.addresses {
-        [] => "addresses: none given, none judged".to_owned(),
-        addresses => {
+fn addresses_branch(question: &Question<'_>, host: &Host) -> Branch {
+    let text = match (question.addresses, host) {
+        ([], Host::Name(_)) => "addresses: none given, none judged".to_owned(),
+        ([], Host::Address(literal)) => format!("addresses: {literal}, the host itself"),
+        (addresses, Host::Name(_) | Host::Address(_)) => {
             let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
             format!("addresses: {}", addresses.join(", "))
         }
