@@ -10,7 +10,7 @@
 use std::{
     collections::HashSet,
     fs::Metadata,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     asked::Asked,
-    files,
+    files, log,
     reasons::{Cure, meaning},
     records::{Backward, Follow, INTERVAL, Judged, Record, RecordsError, Trail},
     remedy::{Law, Remedy},
@@ -55,8 +55,7 @@ pub(crate) fn show(records: &Path, policy: &Path) -> impl Future<Output = ()> + 
             let polled = spawn_blocking(move || denials.poll().map(|text| (denials, text)));
             let Ok(Ok((after, text))) = polled.await else { return };
             denials = after;
-            // A closed stderr is no reason to stop serving.
-            let _ = anstream::stderr().write_all(text.as_bytes());
+            log::show(&text);
         }
     }
 }
@@ -179,7 +178,7 @@ fn drawn(record: &Record, remedy: Option<&Remedy>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::OpenOptions;
+    use std::{fs::OpenOptions, io::Write};
 
     use tempfile::TempDir;
 

@@ -5,8 +5,6 @@
 //! egret serves and its log is JSON, a problem is an event of that log, with what is shown in the
 //! field `shown`.
 
-use std::io::Write;
-
 use annotate_snippets::{AnnotationKind, Level, Renderer, Report, Snippet};
 use egret_policy::source::Problem;
 
@@ -70,9 +68,7 @@ fn print(severity: Severity, message: &str, report: Report<'_>) {
             Severity::Warning => tracing::warn!(shown, "{message}"),
         };
     }
-    let rendered = Renderer::styled().render(report);
-    // There is nowhere left to say that stderr is closed.
-    let _ = writeln!(anstream::stderr(), "{rendered}");
+    log::show(&format!("{}\n", Renderer::styled().render(report)));
 }
 
 struct PointedLine<'a> {

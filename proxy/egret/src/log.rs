@@ -4,6 +4,9 @@
 //! never by itself at level `info` or above: what traffic can cause is said at most every ten
 //! seconds, with `unsaid` for how many were not. `EGRET_LOG` filters it.
 //!
+//! Once egret serves, nothing that it does waits for whoever reads stderr: where nobody does, lines
+//! are dropped and counted (`dropped`). Until then, and from a start that fails, all is written.
+//!
 //! A line of JSON has `timestamp` (RFC 3339), `level`, `target` (the module), `message` and the
 //! fields of the event. Fields keep their names and meaning: `error` (and what caused it), `id`
 //! and `code` (of an exchange, as in the records), `signal`, `open` (connections and exchanges),
@@ -14,9 +17,12 @@
 //! shortened, and has no control character on a terminal.
 
 use std::{
+    cell::Cell,
     fmt,
     io::{self, IsTerminal, Write},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::OnceLock,
+    thread,
+    time::Duration,
 };
 
 use tracing::field::Field;
@@ -26,22 +32,80 @@ use tracing_subscriber::{
     fmt::format::{FmtSpan, Writer, debug_fn},
 };
 
+use self::behind::{Piece, Queue};
 use crate::failure::Failure;
+
+mod behind;
 
 /// What the resolver's library has to say is at the whim of whoever sends it packets.
 const DEFAULT_FILTER: &str = "info,hickory_net=off,hickory_proto=off,hickory_resolver=off";
 
-/// Whether whatever is said belongs into the log.
-static TAKES_ALL: AtomicBool = AtomicBool::new(false);
+/// How long what was said last may take to be written at the end.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Has all that is said from here on said in the log, unless people read it: a start that fails
-/// tells who starts, a running egret is read by programs.
-pub(crate) fn take_all() {
-    TAKES_ALL.store(!io::stderr().is_terminal(), Ordering::Relaxed);
+/// What is said once egret serves, and not written yet.
+static BEHIND: OnceLock<Queue> = OnceLock::new();
+
+thread_local! {
+    /// Whether this is the thread that writes what waits.
+    static WRITES: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Has all that is said from here on written by a thread of its own, and said in the log, unless
+/// people read it: a start that fails tells who starts, a running egret is read by programs.
+pub(crate) fn begin_serving() -> Result<(), Failure> {
+    let queue = BEHIND.get_or_init(Queue::default);
+    let write = || {
+        WRITES.set(true);
+        queue.write(|piece| match piece {
+            // A closed stderr is no reason to stop serving.
+            Piece::Text(text) => drop(io::stderr().write_all(&text)),
+            Piece::Dropped(dropped) => tracing::warn!(dropped, "lines of this log were dropped"),
+        })
+    };
+    let writer = thread::Builder::new().name("log".to_owned()).spawn(write);
+    writer.map(drop).map_err(|error| Failure::Start(error.into()))
+}
+
+/// Waits a moment for what is not written yet.
+pub(crate) fn finish() {
+    if let Some(queue) = BEHIND.get() {
+        queue.settle(LAST_LINES);
+    }
+}
+
+/// Whether whatever is said belongs into the log.
 pub(crate) fn takes_all() -> bool {
-    TAKES_ALL.load(Ordering::Relaxed)
+    BEHIND.get().is_some() && !io::stderr().is_terminal()
+}
+
+/// Says something to people, in colours where they are seen.
+pub(crate) fn show(text: &str) {
+    // There is nowhere left to say that stderr is closed.
+    let _ = if colours() {
+        Stderr.write_all(text.as_bytes())
+    } else {
+        Stderr.write_all(anstream::adapter::strip_str(text).to_string().as_bytes())
+    };
+}
+
+/// Where all that is said goes.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        match BEHIND.get() {
+            Some(queue) if !WRITES.get() => {
+                queue.put(text);
+                Ok(text.len())
+            }
+            Some(_) | None => io::stderr().write(text),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Starts the log; a filter that cannot be understood is refused, not ignored.
@@ -53,7 +117,7 @@ pub(crate) fn start(filter: Option<&str>) -> Result<(), Failure> {
         .with_span_events(FmtSpan::NONE)
         // What cannot be written is gone: told on stderr it would be a panic of whoever logs.
         .log_internal_errors(false)
-        .with_writer(io::stderr);
+        .with_writer(|| Stderr);
     if io::stderr().is_terminal() {
         let fields = debug_fn(field).delimited(" ");
         log.with_ansi(colours()).with_target(false).fmt_fields(fields).init();
@@ -81,8 +145,7 @@ fn field(out: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Re
 pub(crate) fn say(lines: &[String]) {
     for line in lines {
         if io::stderr().is_terminal() {
-            // A closed stderr is no reason to stop serving.
-            let _ = writeln!(io::stderr(), "{line}");
+            show(&format!("{line}\n"));
         } else {
             tracing::info!("{line}");
         }

@@ -91,11 +91,13 @@ fn main() -> ExitCode {
         Verb::Suggest(args) => suggest::run(&args, &environment),
         Verb::Schema(args) => schema::run(&args),
     };
-    match end {
+    let exit = match end {
         Ok(exit) => exit.into(),
         Err(failure) => {
             failure.print();
             failure.exit().into()
         }
-    }
+    };
+    log::finish();
+    exit
 }

@@ -159,7 +159,7 @@ async fn serve(
     );
     let _listening = Listening::write(&state, proxy.addresses(), metrics)?;
     ready.advance(Readiness::Serving);
-    log::take_all();
+    log::begin_serving()?;
     for address in proxy.addresses() {
         output::text(&format!("listening {address}\n"))?;
     }
@@ -219,24 +219,29 @@ impl Asked {
         let Self { stop, ready, supervisor, handle } = self;
         let open = || handle.live();
         let broken = |error: Box<dyn Error + Send + Sync>| Failure::Broken(error);
-        let mut end = Ok(());
-        tokio::select! {
+        let end = tokio::select! {
             ran = &mut running => return ran.map_err(|error| broken(error.into())),
-            ended = &mut ended => end = Err(broken(ended.into())),
-            name = signals.next() => tracing::info!(signal = name, open = open(), "draining"),
-        }
+            ended = &mut ended => Err(broken(ended.into())),
+            name = signals.next() => Ok(name),
+        };
         // Told first, so that nobody is sent to a socket that is about to close.
         ready.advance(Readiness::Draining);
         supervisor.stopping();
         stop.cancel();
-        if end.is_ok() {
-            tokio::select! {
-                ran = &mut running => return ran.map_err(|error| broken(error.into())),
-                ended = &mut ended => end = Err(broken(ended.into())),
-                name = signals.next() => tracing::info!(signal = name, open = open(), "cutting"),
+        let end = match end {
+            Ok(signal) => {
+                tracing::info!(signal, open = open(), "draining");
+                tokio::select! {
+                    ran = &mut running => return ran.map_err(|error| broken(error.into())),
+                    ended = &mut ended => Err(broken(ended.into())),
+                    name = signals.next() => Ok(name),
+                }
             }
-        }
+            Err(failure) => Err(failure),
+        };
+        let live = open();
         handle.cut(&Selector::All, ClosedBy::Drain);
+        let end = end.map(|signal| tracing::info!(signal, open = live, "cutting"));
         // Whatever does not end now ends with the runtime.
         let _ = timeout(LAST_WORDS, running).await;
         end
