@@ -4,8 +4,12 @@
 //! A clock that was never set refuses the start, since rules that have expired would be in force
 //! again. All else is said and goes on: what is wrong then is denied, or can be told from the
 //! records. A reload is never kept from taking effect by the clock; it may be the stricter policy.
+//! So a running process asks no disk, but goes by what its clock has said before.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use egret_policy::Timestamp;
 
@@ -23,6 +27,8 @@ pub(crate) enum ClockDoubt {
     BeforeRelease { now: Timestamp },
     #[error("the clock is behind: it says {now:.0}, and the newest record is of {newest:.0}")]
     BeforeRecords { now: Timestamp, newest: Timestamp },
+    #[error("the clock was set back: it says {now:.0}, and from what it said it is {was:.0}")]
+    SetBack { now: Timestamp, was: Timestamp },
     #[error("the clock is far ahead: it says {now:.0}")]
     FarAhead { now: Timestamp },
 }
@@ -35,7 +41,7 @@ impl ClockDoubt {
                 "rules that have expired would be in force again, and no certificate would be \
                  valid; start once the time is set (under systemd, After=time-sync.target)"
             }
-            Self::BeforeRelease { .. } | Self::BeforeRecords { .. } => {
+            Self::BeforeRelease { .. } | Self::BeforeRecords { .. } | Self::SetBack { .. } => {
                 "until it is set, rules expire too late, certificates may seem not to be valid \
                  yet, and records are not in the order of their times"
             }
@@ -58,9 +64,30 @@ pub(crate) fn judge_at_start(now: Timestamp, records: &Path) -> Result<(), Clock
     }
 }
 
-/// Warns of what is wrong with the clock of a running process.
-pub(crate) fn judge_at_reload(now: Timestamp, records: &Path) {
-    warn(doubt(now, newest(records)));
+/// What the clock of a running process has said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course {
+    said: Timestamp,
+    at: Instant,
+}
+
+impl Course {
+    pub(crate) fn begin(now: Timestamp, at: Instant) -> Self {
+        Self { said: now, at }
+    }
+
+    /// Warns of what is wrong with the clock since it was judged last.
+    pub(crate) fn judge(&mut self, now: Timestamp, at: Instant) {
+        warn(self.doubt(now, at));
+        *self = Self::begin(now, at);
+    }
+
+    fn doubt(&self, now: Timestamp, at: Instant) -> Option<ClockDoubt> {
+        let passed = at.saturating_duration_since(self.at);
+        let was = self.said.checked_add(Duration::from_secs(passed.as_secs())).ok();
+        let set_back = was.filter(|was| is_behind(now, *was));
+        doubt(now, None).or(set_back.map(|was| ClockDoubt::SetBack { now, was }))
+    }
 }
 
 fn warn(doubt: Option<ClockDoubt>) {
@@ -76,11 +103,14 @@ fn doubt(now: Timestamp, newest: Option<Timestamp>) -> Option<ClockDoubt> {
     if now >= AGE_TO_COME {
         return Some(ClockDoubt::FarAhead { now });
     }
-    let behind = |newest: Timestamp| newest.as_second() - now.as_second() > TOLERANCE;
-    if let Some(newest) = newest.filter(|newest| behind(*newest)) {
+    if let Some(newest) = newest.filter(|newest| is_behind(now, *newest)) {
         return Some(ClockDoubt::BeforeRecords { now, newest });
     }
     (now < RELEASED).then_some(ClockDoubt::BeforeRelease { now })
+}
+
+fn is_behind(now: Timestamp, other: Timestamp) -> bool {
+    other.as_second() - now.as_second() > TOLERANCE
 }
 
 /// The time of the newest record; what keeps it from being read is said by whoever writes there.
@@ -149,6 +179,22 @@ mod tests {
                  2026-11-21T18:01:01Z",
             ),
         );
+    }
+
+    #[test]
+    fn a_running_clock_is_doubted_once_for_going_back() {
+        let begin = Instant::now();
+        let hour = begin + Duration::from_secs(3600);
+        let mut course = Course::begin(at("2026-11-21T18:00:00Z"), begin);
+        assert_eq!(course.doubt(at("2026-11-21T18:59:00Z"), hour), None);
+        assert_eq!(course.doubt(at("2026-11-23T00:00:00Z"), hour), None);
+        let back = at("2026-11-21T18:58:59Z");
+        let doubt = course.doubt(back, hour).unwrap();
+        assert_eq!(doubt, ClockDoubt::SetBack { now: back, was: at("2026-11-21T19:00:00Z") });
+        course.judge(back, hour);
+        assert_eq!(course.doubt(back, hour), None);
+        let ahead = course.doubt(at("2999-01-01T00:00:00Z"), hour).unwrap();
+        assert!(matches!(ahead, ClockDoubt::FarAhead { .. }));
     }
 
     #[test]

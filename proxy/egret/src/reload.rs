@@ -11,7 +11,7 @@ use std::{
     error::Error,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use egret_policy::{Mode, Policy, Timestamp, WorkerId};
@@ -19,7 +19,7 @@ use egret_proxy::{Handle, PolicyChange, Recorder, StaticWorkers};
 use tokio::{signal::unix::Signal, task::spawn_blocking, time::sleep};
 
 use crate::{
-    clock,
+    clock::Course,
     config::{self, Changed, Origin},
     diagnostic::{Severity, print_problems, print_warning},
     environment::Environment,
@@ -46,9 +46,8 @@ pub(crate) struct InForce {
     pub(crate) policy: Arc<ForServing>,
 }
 
-/// Where the records are, and who is told how a reload has ended.
+/// Who is told how a reload has ended.
 pub(crate) struct Told {
-    pub(crate) records: PathBuf,
     pub(crate) recorder: Recorder,
     pub(crate) reloads: Reloads,
     pub(crate) supervisor: Supervisor,
@@ -62,6 +61,7 @@ pub(crate) struct Reload {
     handle: Handle,
     told: Told,
     watch: Watch,
+    clock: Course,
     /// The files as they were when they were judged last.
     judged: Look,
 }
@@ -108,7 +108,8 @@ impl Reload {
         let judged = Look::of(&in_force);
         let started_with = in_force.config.clone();
         let watch = Watch::begin();
-        Self { environment, started_with, in_force, handle, told, watch, judged }
+        let clock = Course::begin(Timestamp::now(), Instant::now());
+        Self { environment, started_with, in_force, handle, told, watch, clock, judged }
     }
 
     /// Watches and reloads, for as long as it is polled.
@@ -145,11 +146,8 @@ impl Reload {
         let (in_force, environment) = (self.in_force.clone(), self.environment.clone());
         let (started_with, judging) = (self.started_with.clone(), look.clone());
         self.judged = look;
-        let records = self.told.records.clone();
         let judged = on_a_thread(move || {
-            let now = Timestamp::now();
-            clock::judge_at_reload(now, &records);
-            judge(&in_force, &started_with, judging, &environment, now)
+            judge(&in_force, &started_with, judging, &environment, Timestamp::now())
         });
         match judged.await {
             Ok(Some(next)) => self.replace(next).await,
@@ -159,6 +157,7 @@ impl Reload {
             }
             Err(failure) => self.refuse(&failure).await,
         }
+        self.clock.judge(Timestamp::now(), Instant::now());
     }
 
     /// Reads the files. They are watched first, so that no change after the reading is missed.

@@ -171,12 +171,7 @@ async fn serve(
     let supervisor = Supervisor::new(handle.clone(), ready.clone(), recorder.clone());
     supervisor.ready();
     beside.spawn("tells the service manager", supervisor.clone().keep_informed());
-    let told = Told {
-        records: audit.directory,
-        recorder: recorder.clone(),
-        reloads,
-        supervisor: supervisor.clone(),
-    };
+    let told = Told { recorder: recorder.clone(), reloads, supervisor: supervisor.clone() };
     let in_force = InForce { config: origin, workers, policy: for_serving };
     let reload = Reload::from(in_force, environment.clone(), handle.clone(), told);
     beside.spawn("reloads", reload.run(hangup));
