@@ -133,6 +133,14 @@ impl Folder {
     }
 }
 
+fn wait_until(otherwise: &str, done: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "{otherwise}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn page() -> String {
     fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap()
 }
@@ -215,6 +223,11 @@ fn commands_print_what_is_shown(folder: &Folder) {
         let (mut text, mut coloured) = (String::new(), String::new());
         for shown in commands {
             let policies = folder.policies();
+            if shown.command.starts_with("egret audit verify") {
+                // How it goes on depends on whether anything is signed; soon something is.
+                let head = folder.home.join("state/audit/head.json");
+                wait_until("no head was signed", || head.exists());
+            }
             let printed = folder.run(&shown.command, block.picture.is_some());
             if let Some((terminal, _)) = &serving
                 && printed.contains(" 403 egress.")
@@ -224,11 +237,7 @@ fn commands_print_what_is_shown(folder: &Folder) {
             }
             if serving.is_some() && shown.command.contains("policy.toml <<") {
                 // It takes effect by itself, in a moment.
-                let deadline = Instant::now() + Duration::from_secs(20);
-                while folder.policies() == policies {
-                    assert!(Instant::now() < deadline, "the policy was not taken");
-                    std::thread::sleep(Duration::from_millis(20));
-                }
+                wait_until("the policy was not taken", || folder.policies() != policies);
             }
             let mut plain = anstream::adapter::strip_str(&printed).to_string();
             if !plain.is_empty() && !plain.ends_with('\n') {

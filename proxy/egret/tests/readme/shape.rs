@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 
 /// Takes out what differs from run to run: ids, digests, tokens, times of day, durations, dates,
-/// the ports of clients.
+/// the ports of clients, how much was recorded.
 pub(crate) fn shape(text: &str) -> String {
     let mut shape = String::new();
     for line in text.trim_end().lines().filter(|line| !depends_on_the_time(line)) {
-        let mut rest = line;
+        let uncounted = uncounted(line);
+        let mut rest = uncounted.as_str();
         while let Some(start) = rest.find(is_part) {
             let end = rest[start..].find(|c| !is_part(c)).map_or(rest.len(), |end| start + end);
             shape += &rest[..start];
@@ -23,9 +24,27 @@ pub(crate) fn shape(text: &str) -> String {
     shape
 }
 
-/// A header with the date; how many signed heads there are, one every ten seconds.
+/// A header with the date; what has been recorded since the last head, of which there is one every
+/// ten seconds.
 fn depends_on_the_time(line: &str) -> bool {
-    line.to_lowercase().starts_with("date:") || line.contains("signed")
+    line.to_lowercase().starts_with("date:") || line.contains(" after the last signed head")
+}
+
+/// What `audit verify` has judged, without how much that was.
+fn uncounted(line: &str) -> String {
+    let counts = line.find(" signed head").filter(|_| line.contains(" in 1 segment, "));
+    let Some(end) = counts else { return line.to_owned() };
+    let (counts, words) = line.split_at(end);
+    let words = words.replacen("heads", "head", 1);
+    let mut uncounted = String::new();
+    for character in counts.chars() {
+        match character.is_ascii_digit() {
+            true if uncounted.ends_with('N') => {}
+            true => uncounted.push('N'),
+            false => uncounted.push(character),
+        }
+    }
+    uncounted + &words
 }
 
 fn is_part(c: char) -> bool {
