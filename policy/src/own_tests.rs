@@ -3,6 +3,7 @@
 //! They take the path of `explain`. What report mode would deny counts as denied: the rules are
 //! what is tested, and a policy must pass the same tests before it is put in force.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -45,7 +46,7 @@ impl Expect {
 /// The outcome of one test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TestOutcome {
-    /// Which test, from 0 in the order of the file.
+    /// Which test, from 0 in the order of the file: for programs. People are told its `number`.
     pub index: usize,
     /// Whether it passed.
     pub ok: bool,
@@ -53,6 +54,20 @@ pub struct TestOutcome {
     pub expected: String,
     /// What came of it.
     pub got: String,
+}
+
+impl TestOutcome {
+    /// Which test, from 1 in the order of the file.
+    pub fn number(&self) -> usize {
+        self.index + 1
+    }
+}
+
+/// What came of a test, for people.
+impl fmt::Display for TestOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "test {} expected {}, got {}", self.number(), self.expected, self.got)
+    }
 }
 
 impl Policy {

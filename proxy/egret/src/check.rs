@@ -169,10 +169,7 @@ fn summary(name: &str, report: &Report) -> String {
     let mut text = String::new();
     let passed = report.tests.iter().filter(|test| test.ok).count();
     for test in report.tests.iter().filter(|test| !test.ok) {
-        text += &format!(
-            "{BAD}✗{BAD:#} test {} expected {}, got {}\n",
-            test.index, test.expected, test.got
-        );
+        text += &format!("{BAD}✗{BAD:#} {test}\n");
     }
     text += &match (report.problems.len(), report.tests.len()) {
         (0, 0) => format!("{GOOD}✓{GOOD:#} {name} is valid; it has no tests\n"),

@@ -396,10 +396,7 @@ impl Failure {
 
 /// The tests that failed, as `check` tells them.
 fn told(failed: &[TestOutcome]) -> String {
-    let tests: Vec<_> = failed
-        .iter()
-        .map(|test| format!("test {} expected {}, got {}", test.index, test.expected, test.got))
-        .collect();
+    let tests: Vec<_> = failed.iter().map(ToString::to_string).collect();
     tests.join("; ")
 }
 

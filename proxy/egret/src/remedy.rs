@@ -7,7 +7,8 @@
 //! any file.
 
 use egret_policy::{
-    AddressClass, Field, Host, Loaded, NearRule, Outline, Policy, Timestamp, classify, is_metadata,
+    AddressClass, Field, Host, Loaded, NearRule, Outline, Policy, TestOutcome, Timestamp, classify,
+    is_metadata,
 };
 use serde::Serialize;
 
@@ -118,7 +119,7 @@ impl Law {
             return None;
         }
         let outcomes = policy.run_tests(self.now);
-        let against = outcomes.iter().filter(|test| !test.ok).map(|test| test.index + 1).collect();
+        let against = outcomes.iter().filter(|test| !test.ok).map(TestOutcome::number).collect();
         let Draft { text: _, place, lines, opens } = draft;
         Some(Remedy { place, lines: lines.trim_end().to_owned(), opens, against })
     }

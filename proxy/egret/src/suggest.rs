@@ -112,11 +112,7 @@ fn prove(text: &str) -> Result<(), Failure> {
     };
     let failed = policy.run_tests(Timestamp::now()).into_iter().find(|test| !test.ok);
     match failed {
-        Some(test) => {
-            let why =
-                format!("test {} expects {}, got {}", test.index + 1, test.expected, test.got);
-            Err(Failure::Suggestion { why })
-        }
+        Some(test) => Err(Failure::Suggestion { why: test.to_string() }),
         None => Ok(()),
     }
 }

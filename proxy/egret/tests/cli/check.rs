@@ -16,6 +16,7 @@ fn a_valid_policy_is_0_a_failing_test_3_and_a_broken_file_78() {
     place.write("broken.toml", &POLICY.replace("hosts", "hsots"));
     place.run(&["check", "good.toml"]).ends_with(0).says("valid").says("2 tests passed");
     place.run(&["check", "fails.toml"]).ends_with(3).says("1 of 2 tests failed");
+    place.run(&["check", "fails.toml"]).says("test 2 expected allow, got deny");
     place.run(&["check", "broken.toml"]).ends_with(78).says("hsots").says("hosts");
     place.run(&["check", "missing.toml"]).ends_with(78).says("missing.toml");
 }

@@ -329,7 +329,7 @@ fn a_policy_that_cannot_be_kept_is_78() {
     refused(&POLICY.replace("hosts", "hsots"), "did you mean `hosts`?");
     refused(
         &POLICY.replace("\"deny\"", "\"allow\""),
-        "fails its own tests: test 1 expected allow, got deny",
+        "fails its own tests: test 2 expected allow, got deny",
     );
     let more = |line: &str| POLICY.replacen("[[test]]", &format!("{line}\n[[test]]"), 1);
     refused(&more("tls = \"intercept\""), "not available in this release");
