@@ -4,7 +4,7 @@
 //! Nothing waits for this, and nothing of it can refuse an exchange. What fails is said and tried
 //! again the next time.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use tokio::{
     task::spawn_blocking,
@@ -12,8 +12,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{BudgetStore, Used};
-use crate::{proxy::Shared, record};
+use super::{BudgetStore, DenialSum, Denials, Used};
+use crate::{
+    proxy::Shared,
+    record::{self, RecordError},
+};
 
 const EVERY: Duration = Duration::from_secs(10);
 
@@ -43,12 +46,36 @@ pub(crate) async fn keep(
 }
 
 async fn record_denials(shared: &Shared) {
-    for sum in shared.denials.take() {
-        if let Err(error) = record::summed(&shared.recorder, &*shared.clock, &sum).await {
-            tracing::error!(%error, count = sum.count, "denials could not be recorded");
-            shared.denials.put_back(sum);
-        }
+    let Shared { denials, recorder, clock, .. } = shared;
+    let summed = |sum: DenialSum| async move { record::summed(recorder, &**clock, &sum).await };
+    if let Err(Unrecorded { denials, source: error }) = record_each(denials, summed).await {
+        tracing::error!(%error, denials, "denials could not be recorded");
     }
+}
+
+/// What is summed on, and why.
+struct Unrecorded {
+    denials: u64,
+    source: RecordError,
+}
+
+/// Records what is summed. One failure stands for all: the next would wait as long, and nothing of
+/// it is lost as long as it stays summed.
+async fn record_each<F: Future<Output = Result<(), RecordError>>>(
+    denials: &Denials,
+    mut record: impl FnMut(DenialSum) -> F,
+) -> Result<(), Unrecorded> {
+    let mut sums = denials.take().into_iter();
+    while let Some(sum) = sums.next() {
+        let Err(source) = record(sum.clone()).await else { continue };
+        let mut unrecorded = 0;
+        for sum in iter::once(sum).chain(sums) {
+            unrecorded += sum.count;
+            denials.put_back(sum);
+        }
+        return Err(Unrecorded { denials: unrecorded, source });
+    }
+    Ok(())
 }
 
 /// Saves what was used of day budgets, if that has changed.
@@ -62,5 +89,42 @@ async fn save(shared: &Shared, store: &Arc<dyn BudgetStore>, saved: &mut Vec<Use
         Ok(Ok(())) => *saved = used,
         Ok(Err(error)) => tracing::error!(%error, "save the day budgets"),
         Err(error) => tracing::error!(%error, "save the day budgets"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use egret_policy::Timestamp;
+
+    use super::*;
+    use crate::{limit::Moment, refusal::Code};
+
+    /// Three workers with two denials each that have no record of their own.
+    fn summed() -> Denials {
+        let denials = Denials::new(NonZeroU32::MIN);
+        let now = Moment { elapsed: Duration::ZERO, time: Timestamp::UNIX_EPOCH };
+        for worker in ["a", "b", "c"] {
+            for _ in 0..3 {
+                let _ = denials.count(Some(worker), "l", Code::RateLimited, now);
+            }
+        }
+        denials
+    }
+
+    #[tokio::test]
+    async fn records_that_cannot_be_written_are_tried_once_for_all_sums() {
+        let denials = summed();
+        let mut tries = 0;
+        let Unrecorded { denials: told, source: _ } = record_each(&denials, |_| {
+            tries += 1;
+            std::future::ready(if tries == 1 { Ok(()) } else { Err(RecordError::Failing) })
+        })
+        .await
+        .unwrap_err();
+        assert_eq!((tries, told), (2, 4));
+        let left: Vec<_> = denials.take().iter().map(|sum| sum.count).collect();
+        assert_eq!(left, [2, 2], "what was not recorded stays summed");
     }
 }
