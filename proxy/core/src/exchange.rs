@@ -192,10 +192,7 @@ async fn on_proxy(
     connection.admit()?;
 
     // 2 parse
-    let head = Head::for_proxy(fact, request.headers(), |head| match head {
-        Head::Tunnel(authority) => draft.tunnel(authority),
-        Head::Request { method, target } => draft.request(method, target),
-    })?;
+    let head = Head::for_proxy(fact, request.headers(), draft)?;
 
     // 3 identify: entered under the name first, checked second.
     let identification = &connection.listener.identification;
@@ -279,10 +276,7 @@ async fn in_tunnel(
     connection.admit()?;
 
     // 2 parse
-    let (method, target) =
-        Head::in_tunnel(fact, request.headers(), &tunnel.authority, |method, target| {
-            draft.request(method, target);
-        })?;
+    let (method, target) = Head::in_tunnel(fact, request.headers(), &tunnel.authority, draft)?;
 
     // 3 identify: whoever opened the tunnel.
     draft.worker(&tunnel.worker);

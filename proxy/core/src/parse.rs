@@ -6,12 +6,13 @@
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzed;
 
-use egret_policy::{Authority, Method, Scheme, Target};
+use egret_policy::{Authority, Host, Method, Scheme, Target, TargetError};
 use http::HeaderMap;
 
 use crate::{
     gate::{HeadFact, PassedHead},
     hop,
+    record::Draft,
     refusal::Refusal,
 };
 
@@ -25,31 +26,28 @@ pub(crate) enum Head {
 }
 
 impl Head {
-    /// Reads a head that was sent to the proxy itself: CONNECT, or a whole `http` URL. `note` is told
-    /// what it asks for as soon as that is known, so that a refusal for another reason says so too.
+    /// Reads a head that was sent to the proxy itself: CONNECT, or a whole `http` URL. What it asks
+    /// for is noted as soon as it is known, so that the record of whatever refusal says so too.
     pub(crate) fn for_proxy(
         fact: &HeadFact,
         headers: &HeaderMap,
-        note: impl FnOnce(&Self),
+        draft: &mut Draft,
     ) -> Result<Self, Refusal> {
-        let passed = passed(fact)?;
-        let head = if passed.method == "CONNECT" {
-            Self::Tunnel(Authority::connect(&passed.target)?)
-        } else {
-            let method = Method::parse(&passed.method)?.as_str().into();
-            if passed.target.starts_with('/') || passed.target == "*" {
-                return Err(Refusal::OriginForm);
-            }
-            Self::Request { method, target: Target::absolute(&passed.target)? }
-        };
-        note(&head);
-        match &head {
-            Self::Tunnel(authority) => {
-                same_authority(passed.host.as_deref(), authority, authority.port())?;
-            }
-            Self::Request { target, .. } => agreed(passed, headers, target)?,
+        let passed = passed(fact, draft)?;
+        if passed.method == "CONNECT" {
+            let authority = Authority::connect(&passed.target)?;
+            draft.authority(&authority);
+            same_authority(passed.host.as_deref(), &authority, authority.port())?;
+            return Ok(Self::Tunnel(authority));
         }
-        Ok(head)
+        let target = absolute(&passed.target, draft);
+        let method = Method::parse(&passed.method)?.as_str().into();
+        if is_origin_form(&passed.target) {
+            return Err(Refusal::OriginForm);
+        }
+        let target = target?;
+        agreed(passed, headers, &target)?;
+        Ok(Self::Request { method, target })
     }
 
     /// Reads a head that was sent as plain HTTP into a tunnel to `tunnel`; see `for_proxy`.
@@ -57,23 +55,47 @@ impl Head {
         fact: &HeadFact,
         headers: &HeaderMap,
         tunnel: &Authority,
-        note: impl FnOnce(&str, &Target),
+        draft: &mut Draft,
     ) -> Result<(Box<str>, Target), Refusal> {
-        let passed = passed(fact)?;
+        let passed = passed(fact, draft)?;
         if passed.method == "CONNECT" {
             return Err(Refusal::ConnectInTunnel);
         }
-        let method: Box<str> = Method::parse(&passed.method)?.as_str().into();
         // A server takes the absolute form as well (RFC 9112, section 3.2.2); whether it names
         // this tunnel's host is for the permit to say.
-        let target = match passed.target.starts_with('/') || passed.target == "*" {
-            true => Target::origin(Scheme::Http, tunnel, &passed.target)?,
-            false => Target::absolute(&passed.target)?,
+        let target = match is_origin_form(&passed.target) {
+            true => Target::origin(Scheme::Http, tunnel, &passed.target)
+                .inspect(|target| draft.target(target)),
+            false => absolute(&passed.target, draft),
         };
-        note(&method, &target);
+        let method: Box<str> = Method::parse(&passed.method)?.as_str().into();
+        let target = target?;
         agreed(passed, headers, &target)?;
         Ok((method, target))
     }
+}
+
+fn is_origin_form(target: &str) -> bool {
+    target.starts_with('/') || target == "*"
+}
+
+/// Reads a whole URL. Of one whose scheme is not spoken here the record has where it leads.
+fn absolute(text: &str, draft: &mut Draft) -> Result<Target, TargetError> {
+    let target = Target::absolute(text);
+    match &target {
+        Ok(target) => draft.target(target),
+        Err(TargetError::Scheme) => {
+            let (_, rest) = text.split_once("://").unwrap_or_default();
+            let authority = rest.split(['/', '?']).next().unwrap_or_default();
+            if let Ok(authority) = Authority::connect(authority) {
+                draft.authority(&authority);
+            } else if let Ok(host) = Host::from_wire(authority) {
+                draft.host(&host);
+            }
+        }
+        Err(TargetError::Malformed(_) | TargetError::MethodRefused) => {}
+    }
+    target
 }
 
 /// Holds everything else in a head against its target.
@@ -93,9 +115,12 @@ fn default_port(target: &Target) -> u16 {
     target.scheme().default_port().unwrap_or(target.authority().port())
 }
 
-fn passed(fact: &HeadFact) -> Result<&PassedHead, Refusal> {
+fn passed<'f>(fact: &'f HeadFact, draft: &mut Draft) -> Result<&'f PassedHead, Refusal> {
     match fact {
-        HeadFact::Passed(head) => Ok(head),
+        HeadFact::Passed(head) => {
+            draft.method(&head.method);
+            Ok(head)
+        }
         HeadFact::Refused(fault) => Err(Refusal::Head(*fault)),
     }
 }

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use egret_policy::{Authority, Revision, RuleId, Target, Verdict, Worker};
+use egret_policy::{Authority, Host, Revision, RuleId, Target, Verdict, Worker};
 use serde::Serialize;
 use ulid::Ulid;
 
@@ -194,22 +194,24 @@ impl Draft {
         self.line.labels = Some(labels.collect::<BTreeMap<_, _>>()).filter(|all| !all.is_empty());
     }
 
-    pub(crate) fn tunnel(&mut self, authority: &Authority) {
-        self.line.method = Some("CONNECT".to_owned());
-        self.authority(authority);
+    pub(crate) fn method(&mut self, method: &str) {
+        self.line.method = Some(method.to_owned());
     }
 
-    pub(crate) fn request(&mut self, method: &str, target: &Target) {
-        self.line.method = Some(method.to_owned());
+    pub(crate) fn target(&mut self, target: &Target) {
         self.line.scheme = Some(target.scheme().as_str());
         self.authority(target.authority());
         // Without the query string: that is where secrets and personal data travel.
         self.line.path = Some(target.path().to_owned());
     }
 
-    fn authority(&mut self, authority: &Authority) {
-        self.line.host = Some(authority.host().to_string());
+    pub(crate) fn authority(&mut self, authority: &Authority) {
+        self.host(authority.host());
         self.line.port = Some(authority.port());
+    }
+
+    pub(crate) fn host(&mut self, host: &Host) {
+        self.line.host = Some(host.to_string());
     }
 
     pub(crate) fn selected(&mut self, scheme: &'static str, sni: Option<&str>) {

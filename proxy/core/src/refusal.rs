@@ -113,7 +113,9 @@ impl Refusal {
     /// Returns what ended the exchange, for its completion.
     pub(crate) fn closed_by(&self) -> ClosedBy {
         match self {
+            Self::Denied(denial) if denial.reason == Reason::TargetMalformed => ClosedBy::Error,
             Self::Denied(_)
+            | Self::Target(TargetError::MethodRefused | TargetError::Scheme)
             | Self::HttpsInCleartext
             | Self::HostMismatch
             | Self::LoopDetected
@@ -136,7 +138,7 @@ impl Refusal {
             | Self::ConnectInTunnel
             | Self::Host
             | Self::MaxForwards
-            | Self::Target(_)
+            | Self::Target(TargetError::Malformed(_))
             | Self::Upload(UploadError::Malformed)
             | Self::Credential(_)
             | Self::Audit(_)

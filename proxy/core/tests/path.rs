@@ -24,6 +24,8 @@ mod origins;
 mod races;
 #[path = "path/records.rs"]
 mod records;
+#[path = "path/refusals.rs"]
+mod refusals;
 #[path = "path/requests.rs"]
 mod requests;
 #[path = "path/revocation.rs"]
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let trials = [
         requests::TRIALS,
+        refusals::TRIALS,
         origins::TRIALS,
         identity::TRIALS,
         tunnels::TRIALS,
