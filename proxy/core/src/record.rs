@@ -272,6 +272,10 @@ impl Draft {
         if let Some(rule) = rule {
             self.line.rule = Some(rule.to_string());
         }
+        // Nobody is answerable for it and no limit counts it, so what can be long is left out.
+        if code == Code::RequestMalformed && self.line.worker.is_none() {
+            self.line.path = None;
+        }
         // The refusal stands whether or not it could be written: nothing is let through by it.
         if let Err(error) = self.decide(Judged::Deny, code).await {
             static UNRECORDED: Seldom = Seldom::new();

@@ -70,6 +70,15 @@ fn table() -> Vec<Early> {
             closed_by: "error",
             asked: json!({ "method": "GET" }),
         },
+        // It counts for nobody, so its path must not fill the disk.
+        Early {
+            head: "GET http://api.example.com/x HTTP/1.1\r\nHost: a@api.example.com\r\n\r\n",
+            status: 400,
+            code: "egress.request_malformed",
+            closed_by: "error",
+            asked: json!({ "method": "GET", "scheme": "http", "host": "api.example.com",
+                           "port": 80 }),
+        },
         Early {
             head: "TRACE http://api.example.com/x HTTP/1.1\r\nHost: api.example.com\r\n\r\n",
             status: 403,
