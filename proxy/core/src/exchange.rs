@@ -65,6 +65,7 @@ pub(crate) async fn exchange(
         &connection.cut,
         &connection.listener.name,
         connection.peer.address(),
+        shared.in_force.load().policy.revision(),
     );
     let mut draft = match opened.await {
         Ok(draft) => draft,

@@ -118,6 +118,8 @@ pub(crate) struct Draft {
     completion: Option<Room>,
     /// Whether the decision is in the record.
     acknowledged: bool,
+    /// The policy that was asked last; at first the one in force as the exchange began.
+    policy: Revision,
     /// What the policy said, while the decision is not written.
     permitted: Option<Verdict>,
     opened: Instant,
@@ -134,6 +136,7 @@ impl Draft {
         cut: &Cut,
         listener: &str,
         client: Option<SocketAddr>,
+        policy: Revision,
     ) -> Result<Self, RecordError> {
         let reserve = async || recorder.reserve().await.inspect_err(|_| recorder.lose());
         let (decision, completion) = (reserve().await?, reserve().await?);
@@ -151,6 +154,7 @@ impl Draft {
             decision: Some(decision),
             completion: Some(completion),
             acknowledged: false,
+            policy,
             permitted: None,
             opened: Instant::now(),
             meter: Arc::new(Meter::new(metrics.clone())),
@@ -220,7 +224,7 @@ impl Draft {
     }
 
     pub(crate) fn policy(&mut self, revision: Revision, began: Instant) {
-        self.line.policy = Some(revision.to_string());
+        self.judged_by(revision);
         let took = began.elapsed();
         self.metrics().decide.observe(took);
         self.line.decide_us = Some(micros(took));
@@ -228,7 +232,16 @@ impl Draft {
 
     /// Notes another policy than the one that was asked first.
     pub(crate) fn judged_by(&mut self, revision: Revision) {
-        self.line.policy = Some(revision.to_string());
+        if self.policy != revision {
+            self.policy = revision;
+            self.line.policy = None;
+        }
+    }
+
+    /// Writes out the policy, unless that has been done: most exchanges end under the first.
+    fn write_policy(&mut self) {
+        let policy = self.policy;
+        self.line.policy.get_or_insert_with(|| policy.to_string());
     }
 
     /// Notes what the policy said, for an exchange that ends before it can be written.
@@ -299,6 +312,7 @@ impl Draft {
 
     fn decision(&mut self, judged: Judged, reason: Code) -> Box<Line> {
         self.metrics().requests.of(judged).of(reason).add(1);
+        self.write_policy();
         self.line.verdict = Some(judged.word());
         self.line.reason = Some(reason.as_str());
         self.line.event = Event::Decision;
@@ -335,6 +349,7 @@ impl Draft {
             // Nothing has gone upstream by it.
             room.tell(self.decision(judged, reason), Otherwise::Counted);
         }
+        self.write_policy();
         let mut line = std::mem::take(&mut self.line);
         line.event = Event::Completion;
         line.time = time(&*self.clock);

@@ -21,6 +21,7 @@ fn early(stage: &Stage) {
                   schemes = [\"http\"]\nports = [80]\npaths = [\"/open/**\"]\n";
     let (settings, known) = workers(&["w"]);
     let scene = stage.play_with(&format!("{POLICY}{strict}"), settings, known);
+    let revision = scene.handle.revision().to_string();
     for Early { head, status, code, closed_by, asked } in table() {
         let reply = scene.client.request(head.as_bytes()).unwrap();
         let reason = reply.reason();
@@ -33,6 +34,7 @@ fn early(stage: &Stage) {
         assert_eq!(both.len(), 2, "{head}");
         for record in both {
             assert_eq!(record["reason"], code, "{head}");
+            assert_eq!(record["policy"], *revision, "{head}");
             let fields = ["method", "scheme", "host", "port", "path"].into_iter();
             let read: serde_json::Map<_, _> = fields
                 .filter_map(|name| Some((name.to_owned(), record.get(name)?.clone())))

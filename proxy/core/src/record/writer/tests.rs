@@ -6,7 +6,7 @@ use std::{
 };
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
-use egret_policy::{Timestamp, Verdict};
+use egret_policy::{Policy, Timestamp, Verdict};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -195,7 +195,7 @@ async fn the_text_of_a_line_is_what_its_hash_is_of() {
 async fn a_policy_is_recorded_with_what_became_of_it() {
     let place = Place::new();
     let (recorder, flush) = place.open().unwrap();
-    let revision = egret_policy::Policy::load("version = 1").policy.unwrap().revision();
+    let revision = Policy::load("version = 1").policy.unwrap().revision();
     for change in [
         PolicyChange::Loaded,
         PolicyChange::Replaced { cut: 3 },
@@ -225,8 +225,10 @@ fn by_hand(on_failure: OnFailure) -> (Recorder, mpsc::Receiver<Message>) {
 }
 
 async fn draft(recorder: &Recorder) -> Result<Draft, RecordError> {
-    let cut = Cut::default();
-    Draft::open(recorder, &Arc::default(), &recorder.clock, &cut, "here", None).await
+    let (cut, policy) = (Cut::default(), Policy::load("version = 1").policy.unwrap());
+    let metrics = Arc::default();
+    let revision = policy.revision();
+    Draft::open(recorder, &metrics, &recorder.clock, &cut, "here", None, revision).await
 }
 
 #[tokio::test]
