@@ -22,6 +22,7 @@ use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use ulid::Ulid;
 
 pub(crate) use self::tunnel::HttpTunnel;
 use self::{
@@ -70,12 +71,12 @@ pub(crate) async fn exchange(
     let mut draft = match opened.await {
         Ok(draft) => draft,
         Err(error) => {
-            // Nothing can be written, so there is no id that would find anything.
+            // Nothing can be written: this id is found in the log, if anywhere.
             connection.facts.refused();
-            let refusal = Refusal::Audit(error);
+            let (refusal, id) = (Refusal::Audit(error), Ulid::generate().to_string());
             shared.metrics.requests.of(Judged::Deny).of(refusal.code()).add(1);
-            refusal.log(UNRECORDED);
-            return refusal.response(UNRECORDED, Challenge::None).map(Either::Left);
+            refusal.log(&id);
+            return refusal.response(&id, Challenge::None).map(Either::Left);
         }
     };
     let registration = shared.live.enter(&connection.cut);
@@ -575,6 +576,3 @@ async fn send(
 fn is_safe(method: &str) -> bool {
     ["GET", "HEAD", "OPTIONS"].contains(&method)
 }
-
-/// Stands for the id of an exchange that could not be recorded.
-const UNRECORDED: &str = "unrecorded";
