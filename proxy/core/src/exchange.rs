@@ -408,12 +408,7 @@ async fn reach(
     let dialling = timed_dial(pinned, connection);
     let (recorded, connected) = tokio::join!(draft.allow(verdict, rule.as_ref()), dialling);
     recorded?;
-    let Connected { socket, grant, took } = connected.inspect_err(|error| {
-        if let DialError::Exhausted(_) = error {
-            // What only waits for a next request is the first to go.
-            shared.pool.clear();
-        }
-    })?;
+    let Connected { socket, grant, took } = connected?;
     draft.connected(grant.peer(), took);
     let origin = Origin::speak(socket, grant.peer(), &shared.tasks).await;
     let origin = origin.map_err(|_| Refusal::UpstreamReset)?;
@@ -428,6 +423,10 @@ async fn timed_dial<G>(
     let shared = &connection.shared;
     let began = Instant::now();
     let dialled = dial(pinned, shared.limits.connect_timeout, &connection.cut).await;
+    if let Err(DialError::Exhausted(_)) = &dialled {
+        // What only waits for a next request is the first to go.
+        shared.pool.clear();
+    }
     let result = dialled.as_ref().map_or_else(Dialled::from, |_| Dialled::Connected);
     shared.metrics.connect.of(result).observe(began.elapsed());
     dialled
