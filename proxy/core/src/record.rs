@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use egret_policy::{Authority, Host, Revision, RuleId, Target, Verdict, Worker};
+use egret_policy::{Authority, Host, HostName, Revision, RuleId, Target, Verdict, Worker};
 use serde::Serialize;
 use ulid::Ulid;
 
@@ -218,9 +218,9 @@ impl Draft {
         self.line.host = Some(host.to_string());
     }
 
-    pub(crate) fn selected(&mut self, scheme: &'static str, sni: Option<&str>) {
+    pub(crate) fn selected(&mut self, scheme: &'static str, sni: Option<&HostName>) {
         self.line.scheme = Some(scheme);
-        self.line.sni = sni.map(str::to_owned);
+        self.line.sni = sni.map(ToString::to_string);
     }
 
     pub(crate) fn policy(&mut self, revision: Revision, began: Instant) {

@@ -8,7 +8,9 @@
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
-use egret_policy::{Authority, Passage, Scheme, Sni, TlsClaim, TunnelAsk, TunnelGrant, Worker};
+use egret_policy::{
+    Authority, HostName, Passage, Scheme, Sni, TlsClaim, TunnelAsk, TunnelGrant, Worker,
+};
 use hyper::upgrade::OnUpgrade;
 use tokio::{sync::Mutex, time::timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -190,10 +192,13 @@ async fn select(
                 ClaimedName::Malformed => Sni::Malformed,
             };
             let passage = grant.select_tls(TlsClaim { sni, ech: hello.ech }, now);
+            // Whatever is no name that a host can have is only the worker's bytes.
+            let name = match &hello.sni {
+                ClaimedName::Name(name) => HostName::from_wire(name).ok(),
+                ClaimedName::Absent | ClaimedName::Malformed => None,
+            };
+            draft.selected(Scheme::Https.as_str(), name.as_ref());
             let named = matches!(hello.sni, ClaimedName::Name(_));
-            // Only a name that was found equal is known to be clean enough for a record.
-            let name = (named && passage.is_ok()).then(|| authority.host().to_string());
-            draft.selected(Scheme::Https.as_str(), name.as_deref());
             (passage, Selected::Tls { named, ech: hello.ech }, Carries::Tls)
         }
         Ok(Ok(FirstBytes::Other)) => {

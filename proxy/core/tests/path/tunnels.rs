@@ -52,7 +52,8 @@ fn tls(stage: &Stage) {
 
 fn sni_mismatch(stage: &Stage) {
     let scene = stage.play(POLICY);
-    for name in ["evil.test", "api.example.com.", "www.example.org"] {
+    let names = ["evil.test", "WWW.example.org", "api.example.com.", "0x7f.1", "evil\n.test"];
+    for name in names {
         let mut tunnel = scene.client.tunnel("api.example.com:443").unwrap();
         tunnel.channel.send(&HelloShape::named(name).write());
         assert!(tunnel.channel.is_closed_within(Duration::from_secs(3)), "{name}");
@@ -60,9 +61,13 @@ fn sni_mismatch(stage: &Stage) {
     assert!(stage.origin.connections().iter().all(|connection| connection.wire().is_empty()));
     let (decision, completion) = scene.both_records("egress.sni_mismatch");
     assert_eq!(decision["verdict"], "deny");
-    assert!(decision.get("sni").is_none(), "an attacker's bytes are not recorded");
     assert_eq!(completion["closed_by"], "policy");
     scene.wait_until_empty();
+    let decisions = scene.end().into_iter().filter(|record| record["event"] == "decision");
+    let recorded: Vec<_> = decisions.map(|record| record["sni"].clone()).collect();
+    let (evil, www) = ("evil.test".into(), "www.example.org".into());
+    let none = serde_json::Value::Null;
+    assert_eq!(recorded, [evil, www, none.clone(), none.clone(), none], "names alone are recorded");
 }
 
 fn sni_absent(stage: &Stage) {
