@@ -29,8 +29,10 @@ mod text;
 
 /// Distinct workers with host, scheme and port that are told apart.
 const PLACES: usize = 100_000;
-/// Distinct paths of one place; beyond, paths say nothing.
+/// Distinct paths of one place; beyond, only methods are told apart.
 const PATHS: usize = 500;
+/// Distinct methods of one place; what comes with others is left out.
+const METHODS: usize = 32;
 /// What is named of each kind of what is left out.
 const EXAMPLES: usize = 5;
 
@@ -63,10 +65,14 @@ struct Tally {
 /// What was seen at one place.
 #[derive(Debug, Default)]
 struct Sight {
-    /// Tunnels, and requests whose paths are too many to be told apart.
+    /// Tunnels.
     plainly: Tally,
     /// Requests by path and method.
     requests: BTreeMap<String, BTreeMap<String, Tally>>,
+    /// Requests whose paths are too many to be told apart, by method.
+    beyond: BTreeMap<String, Tally>,
+    /// All methods of both.
+    methods: BTreeSet<String>,
     /// Whether nothing was seen of it but the port.
     guessed: bool,
 }
@@ -175,22 +181,21 @@ impl Seen {
                 let entry = self.unseen.entry(key).or_insert((Tally::default(), scheme));
                 entry.0.count(record, judged);
             }
-            Protocol::Tls | Protocol::Opaque => {
-                self.places.entry(place).or_default().plainly.count(record, judged);
-            }
-            Protocol::Request => {
-                let in_cleartext = place.scheme == "http";
-                let sight = self.places.entry(place).or_default();
+            Protocol::Request if place.scheme == "http" => {
                 let path = record.path.clone().unwrap_or_default();
-                let known = sight.requests.len() < PATHS || sight.requests.contains_key(&path);
-                match known && in_cleartext {
-                    true => {
-                        let methods = sight.requests.entry(path).or_default();
-                        let tally = methods.entry(asked.method.clone()).or_default();
-                        tally.count(record, judged);
-                    }
-                    false => sight.plainly.count(record, judged),
+                // One such request must not open every path to its method.
+                if judged == Judged::Deny && !paths::is_plain(&path) {
+                    let why = "denied with a path that a policy cannot name";
+                    return self.leave_out(why, asked.authority.to_string());
                 }
+                let sight = self.places.entry(place).or_default();
+                if !sight.count(path, &asked.method, record, judged) {
+                    let why = "with more methods than can be told apart";
+                    self.leave_out(why, asked.authority.to_string());
+                }
+            }
+            Protocol::Tls | Protocol::Opaque | Protocol::Request => {
+                self.places.entry(place).or_default().plainly.count(record, judged);
             }
         }
     }
@@ -229,6 +234,24 @@ impl Seen {
                 examples.insert(format!("{}:{}", place.host, place.port));
             }
         }
+    }
+}
+
+impl Sight {
+    /// Counts a request; nothing is kept of one with a method too many.
+    fn count(&mut self, path: String, method: &str, record: &Record, judged: Judged) -> bool {
+        if !self.methods.contains(method) {
+            if self.methods.len() == METHODS {
+                return false;
+            }
+            self.methods.insert(method.to_owned());
+        }
+        let by_method = match self.requests.len() < PATHS || self.requests.contains_key(&path) {
+            true => self.requests.entry(path).or_default(),
+            false => &mut self.beyond,
+        };
+        by_method.entry(method.to_owned()).or_default().count(record, judged);
+        true
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Shape {
     /// None where no request was seen: then every one is allowed.
     pub(super) methods: BTreeSet<String>,
     pub(super) paths: BTreeSet<String>,
-    /// Why there are no paths where there could be.
+    /// Why there are no methods or paths where there could be, and what that allows.
     pub(super) note: Option<&'static str>,
 }
 
@@ -36,8 +36,9 @@ pub(super) struct Suggested {
 #[derive(Debug)]
 pub(super) struct Rules(pub(super) Vec<Suggested>);
 
-const MANY: &str =
-    "the paths are too many, or of a form that a policy cannot name: all are allowed";
+const MANY: &str = "the paths are too many, or of a form that a policy cannot name: with these \
+    methods every path is allowed, seen or not";
+const NONE: &str = "no request was seen: every method and every path is allowed";
 
 /// What was done in one shape, with an example of it.
 #[derive(Debug, Default, Clone)]
@@ -107,12 +108,10 @@ fn by_worker(seen: &Seen) -> ByWorker<'_> {
     all
 }
 
-/// Paths, each with what was asked of it by method.
-type Asked<'s> = Vec<(&'s str, &'s BTreeMap<String, Tally>)>;
-
-/// The shapes of the requests at one port: one for each set of methods that paths were asked with.
+/// The shapes of the requests at one port: one for each set of methods that paths were asked with,
+/// and one for the methods of which the paths cannot be told.
 fn requests(port: u16, sight: &Sight) -> Vec<(Shape, Done)> {
-    let Sight { plainly, requests, guessed } = sight;
+    let Sight { plainly, requests, beyond, methods: _, guessed } = sight;
     let shape = |methods, paths, note| Shape {
         scheme: "http",
         ports: BTreeSet::from([port]),
@@ -120,46 +119,43 @@ fn requests(port: u16, sight: &Sight) -> Vec<(Shape, Done)> {
         paths,
         note,
     };
-    let mut by_methods: BTreeMap<BTreeSet<String>, Asked<'_>> = BTreeMap::new();
-    for (path, methods) in requests {
-        let names = methods.keys().cloned().collect();
-        by_methods.entry(names).or_default().push((path, methods));
+    if requests.is_empty() && beyond.is_empty() {
+        let done = Done { tally: plainly.clone(), guessed: *guessed, example: None };
+        return vec![(shape(BTreeSet::new(), BTreeSet::new(), Some(NONE)), done)];
     }
-    let patterns: Vec<_> = by_methods
-        .values()
-        .map(|asked| paths::patterns(asked.iter().map(|(path, _)| *path)))
-        .collect();
-    let done = |asked: &[(&str, &BTreeMap<String, Tally>)]| {
+    let mut by_methods: BTreeMap<BTreeSet<&str>, Vec<&str>> = BTreeMap::new();
+    for (path, methods) in requests {
+        by_methods.entry(methods.keys().map(String::as_str).collect()).or_default().push(path);
+    }
+    // Where rules name paths, those of an odd form are refused: there no rule may name any.
+    let odd = requests.keys().any(|path| !paths::is_plain(path));
+    let mut shapes = Vec::new();
+    let (mut open, mut sum) = (BTreeSet::new(), Done::default());
+    for (methods, paths) in by_methods {
         let mut done = Done::default();
-        for (path, methods) in asked {
-            for (method, tally) in *methods {
+        for path in &paths {
+            for (method, tally) in &requests[*path] {
                 done.tally.add(tally);
                 done.example.get_or_insert_with(|| (method.clone(), (*path).to_owned()));
             }
         }
-        done
-    };
-    let unnamed = plainly.count_all() > 0 || patterns.iter().any(Option::is_none);
-    if !unnamed {
-        let each = by_methods.into_iter().zip(patterns);
-        return each
-            .map(|((methods, asked), paths)| {
-                (shape(methods, paths.unwrap_or_default(), None), done(&asked))
-            })
-            .collect();
+        let names = methods.into_iter().map(str::to_owned);
+        match paths::patterns(paths).filter(|_| !odd) {
+            Some(patterns) => shapes.push((shape(names.collect(), patterns, None), done)),
+            None => {
+                open.extend(names);
+                sum.tally.add(&done.tally);
+            }
+        }
     }
-    // Paths that are only told apart for some methods would refuse the others.
-    let methods: BTreeSet<String> = match plainly.count_all() {
-        0 => requests.values().flat_map(BTreeMap::keys).cloned().collect(),
-        _ => BTreeSet::new(),
-    };
-    let note = (!requests.is_empty()).then_some(MANY);
-    let asked: Vec<_> = by_methods.into_values().flatten().collect();
-    let mut sum = done(&asked);
-    sum.tally.add(plainly);
-    sum.example = None;
-    sum.guessed = *guessed;
-    vec![(shape(methods, BTreeSet::new(), note), sum)]
+    for (method, tally) in beyond {
+        open.insert(method.clone());
+        sum.tally.add(tally);
+    }
+    if !open.is_empty() {
+        shapes.push((shape(open, BTreeSet::new(), Some(MANY)), sum));
+    }
+    shapes
 }
 
 /// An id for the rule whose first host this is.

@@ -1,6 +1,6 @@
 //! A suggestion as TOML, with what it rests on as comments.
 
-use std::fmt::Display;
+use std::{collections::BTreeMap, fmt::Display};
 
 use egret_policy::source::shown;
 
@@ -24,8 +24,12 @@ pub(super) fn written(base: Option<&str>, rules: &Rules, seen: &Seen) -> String 
     for rule in &rules.0 {
         text += &drawn(rule);
     }
+    let mut naming: BTreeMap<&str, usize> = BTreeMap::new();
+    for host in rules.0.iter().flat_map(|rule| rule.hosts.keys()) {
+        *naming.entry(host).or_default() += 1;
+    }
     for rule in &rules.0 {
-        text += &tests(rule);
+        text += &tests(rule, &naming);
     }
     if base.is_none() {
         text += "\n[[test]]   # what was not seen is not allowed\n\
@@ -75,6 +79,9 @@ fn drawn(rule: &Suggested) -> String {
     if let Some(note) = shape.note {
         text += &format!("# Note: {note}.\n");
     }
+    if shape.paths.iter().any(|path| path.contains('*')) {
+        text += "# Note: `*` is any segment; what was seen there were different ids.\n";
+    }
     if shape.scheme == "tcp" {
         text += "# Note: neither TLS nor HTTP; whatever is sent there is relayed uninspected.\n";
     }
@@ -103,7 +110,8 @@ fn entries(key: &str, entries: Vec<String>) -> String {
     format!("{key} = [\n{lines}]\n")
 }
 
-fn tests(rule: &Suggested) -> String {
+/// `naming` says how many rules name a host.
+fn tests(rule: &Suggested, naming: &BTreeMap<&str, usize>) -> String {
     let Suggested { id, workers, shape, hosts, .. } = rule;
     let worker = workers.first().map(|id| quoted(id)).unwrap_or_default();
     let port = shape.ports.first().copied().unwrap_or_default();
@@ -123,7 +131,12 @@ fn tests(rule: &Suggested) -> String {
         if let Some(method) = method {
             text += &format!("method = {}\n", quoted(&method));
         }
-        text += &format!("url = {}\nexpect = \"allow\"\nrule = {}\n", quoted(&url), quoted(id));
+        text += &format!("url = {}\nexpect = \"allow\"\n", quoted(&url));
+        // A request may also match a rule for more paths, and the first in the file is what counts.
+        let alone = naming.get(host.as_str()) == Some(&1);
+        if alone || shape.scheme != "http" {
+            text += &format!("rule = {}\n", quoted(id));
+        }
     }
     text
 }

@@ -164,17 +164,81 @@ fn paths_become_patterns_only_with_several_samples() {
         (1..=3).map(|id| request("w", "GET", "api.test", &format!("/items/{id}"))).collect();
     decisions.push(request("w", "GET", "api.test", "/users/7"));
     decisions.push(request("w", "GET", "odd.test", "/a%20b"));
+    // It is the first rule that allows what both match.
+    decisions.push(request("w", "GET", "api.test", "/items/4"));
+    decisions.push(request("w", "POST", "api.test", "/items/4"));
     let place = place(&decisions);
     let text = suggested(&place, &[]);
     assert!(text.contains("paths = [\"/items/*\", \"/users/7\"]"), "{text}");
     let asked = |url, exit| explained(&place, &["GET", url, "--worker", "w"], exit);
     asked("http://api.test/items/99", 0);
+    assert!(text.contains("# Note: `*` is any segment"), "{text}");
     asked("http://api.test/users/7", 0);
     asked("http://api.test/users/8", 3);
     // What no policy can name is said to be open.
     assert!(text.contains("of a form that a policy cannot name"), "{text}");
     asked("http://odd.test/a%20b", 0);
     explained(&place, &["POST", "http://odd.test/a%20b", "--worker", "w"], 3);
+}
+
+fn denied(method: &str, host: &str, path: &str) -> Value {
+    let mut record = request("w", method, host, path);
+    record["verdict"] = json!("deny");
+    record
+}
+
+#[test]
+fn a_denied_request_whose_path_cannot_be_named_opens_nothing() {
+    let mut odd = vec![denied("GET", "api.test", "/fine")];
+    for path in ["/**", "/a%20b", "/a//b"] {
+        odd.push(denied("DELETE", "api.test", path));
+    }
+    odd.push(denied("OPTIONS", "api.test", "*"));
+    let place = place(&odd);
+    let text = suggested(&place, &[]);
+    assert!(text.contains("methods = [\"GET\"]\npaths = [\"/fine\"]"), "{text}");
+    let said = "#   4 denied with a path that a policy cannot name, such as api.test:80\n";
+    assert!(text.contains(said), "{text}");
+    explained(&place, &["GET", "http://api.test/fine", "--worker", "w"], 0);
+    explained(&place, &["DELETE", "http://api.test/admin/all", "--worker", "w"], 3);
+}
+
+#[test]
+fn beyond_the_paths_that_are_told_apart_only_the_methods_that_were_seen_are_open() {
+    let mut decisions: Vec<_> =
+        (0..501).map(|at| request("w", "GET", "api.test", &format!("/p{at}x"))).collect();
+    decisions.push(request("w", "POST", "api.test", "/late"));
+    decisions.push(request("w", "PUT", "api.test", "/p1x"));
+    let place = place(&decisions);
+    let text = suggested(&place, &[]);
+    assert!(text.contains("with these methods every path is allowed, seen or not"), "{text}");
+    let asked = |method, path, exit| {
+        let url = format!("http://api.test{path}");
+        explained(&place, &[method, &url, "--worker", "w"], exit);
+    };
+    asked("GET", "/p500x", 0);
+    asked("POST", "/late", 0);
+    asked("DELETE", "/p1x", 3);
+    // What is told apart stays so.
+    asked("PUT", "/p1x", 0);
+    asked("PUT", "/p2x", 3);
+}
+
+#[test]
+fn methods_too_many_to_be_told_apart_are_left_out() {
+    let decisions: Vec<_> =
+        (0..40).map(|at| request("w", &format!("M{at}"), "api.test", "/a")).collect();
+    let text = suggested(&place(&decisions), &[]);
+    assert!(text.contains("#   8 with more methods than can be told apart"), "{text}");
+    assert!(text.contains("\"M31\"") && !text.contains("\"M32\""), "{text}");
+}
+
+#[test]
+fn a_tunnel_of_which_only_the_port_was_seen_says_what_it_opens() {
+    let connect =
+        json!({ "worker": "w", "host": "a.test", "port": 80, "reason": "egress.host_not_allowed" });
+    let text = suggested(&place(&[connect]), &[]);
+    assert!(text.contains("every method and every path is allowed"), "{text}");
 }
 
 #[test]
