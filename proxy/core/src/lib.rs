@@ -44,6 +44,7 @@ pub use self::{
     listen::{Inherited, ListenError},
     live::Selector,
     metrics::Metrics,
+    own::is_of_this_machine,
     proxy::{BindError, Budgets, Handle, Ports, Proxy, RunError},
     record::{
         ClosedBy, Extent, Fault, Flush, FlushError, HeadKey, HeadKeyError, KeptHead, LineHash,

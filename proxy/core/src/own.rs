@@ -59,8 +59,7 @@ impl Own {
     }
 
     fn refresh(&self) -> io::Result<()> {
-        let interfaces: BTreeSet<IpAddr> =
-            if_addrs::get_if_addrs()?.iter().map(if_addrs::Interface::ip).collect();
+        let interfaces = interfaces()?;
         let mut endpoints = expand(&self.listeners, &interfaces);
         endpoints.extend(self.servers.load().iter());
         self.current.store(Arc::new(OwnAddresses {
@@ -69,6 +68,16 @@ impl Own {
         }));
         Ok(())
     }
+}
+
+/// Whether an address is one of this machine, by which nobody else is reached.
+pub fn is_of_this_machine(ip: IpAddr) -> io::Result<bool> {
+    let ip = ip.to_canonical();
+    Ok(ip.is_loopback() || interfaces()?.contains(&ip))
+}
+
+fn interfaces() -> io::Result<BTreeSet<IpAddr>> {
+    Ok(if_addrs::get_if_addrs()?.iter().map(if_addrs::Interface::ip).collect())
 }
 
 /// A wildcard stands for every address of the machine, and an IPv6 one takes IPv4 as well.
@@ -99,6 +108,17 @@ mod tests {
     fn the_interfaces_of_this_machine_are_read() {
         let own = Own::new(vec!["127.0.0.1:3128".parse().unwrap()], vec![]).unwrap();
         assert!(own.current().interfaces.contains(&"127.0.0.1".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_none_of_this_one() {
+        let is_ours = |ip: &str| is_of_this_machine(ip.parse().unwrap()).unwrap();
+        for ip in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(is_ours(ip), "{ip}");
+        }
+        for ip in ["192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1"] {
+            assert!(!is_ours(ip), "{ip}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 use egret_policy::source::{Document, Problem, Report, Span, Table};
@@ -62,6 +62,26 @@ impl fmt::Display for Origin {
         match self {
             Self::File(source) => source.path.display().fmt(f),
             Self::Embedded => f.write_str("embedded defaults"),
+        }
+    }
+}
+
+impl Origin {
+    /// Returns the file's whole name, for people who may not know where they stand.
+    pub(crate) fn absolute(&self) -> String {
+        match self {
+            Self::File(SourceText { path, .. }) => {
+                path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
+            }
+            Self::Embedded => self.to_string(),
+        }
+    }
+
+    /// Whether another file would be found from elsewhere.
+    pub(crate) fn is_of_here(&self) -> bool {
+        match self {
+            Self::File(source) => source.path.is_relative(),
+            Self::Embedded => false,
         }
     }
 }

@@ -37,11 +37,16 @@ pub(crate) fn run(args: &cli::Env, environment: &Environment) -> Result<Exit, Fa
     let proxy = chosen.at(&running)?;
     print(args, &variables::to_set(&proxy, environment), Some(&proxy), environment)?;
     if let Running::Nowhere = running {
+        let until = format!(
+            "run `egret serve`; until then nobody answers at {}, or some other program does",
+            proxy.address
+        );
         print_warning(
             &format!("no proxy runs on the state directory `{}` yet", config.state.display()),
-            Some("run `egret serve`; until then clients are refused the connection"),
+            Some(&until),
         );
     }
+    warn_of_a_token(&config, &proxy, &running);
     warn_of_a_way_round(environment);
     Ok(Exit::Done)
 }
@@ -54,6 +59,22 @@ pub(crate) fn configuration(
     match config::find(file.path.as_deref(), environment) {
         Some(path) => config::to_judge_by(&path, environment),
         None => config::embedded(environment),
+    }
+}
+
+/// Says where a token goes when it is not known who listens there.
+pub(crate) fn warn_of_a_token(config: &Config, proxy: &ProxyUrl, running: &Running) {
+    let known = match running {
+        Running::Here { .. } => return,
+        Running::Nowhere => "no proxy of it runs",
+        Running::Unknown => "whether that is its proxy cannot be told",
+    };
+    if proxy.has_token() {
+        let (address, origin) = (proxy.address, config.origin.absolute());
+        print_warning(
+            &format!("the token goes to whoever listens at {address}, as `{origin}` says; {known}"),
+            Some("see that the file is yours, or name the one that is meant: `-c FILE`"),
+        );
     }
 }
 

@@ -6,7 +6,11 @@
 //! no more of egret than that. Neither the token's variables nor anything that names the state
 //! directory is handed on.
 
-use std::{io, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    io::{self, Write},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
 
 use egret_policy::WorkerId;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
@@ -19,8 +23,8 @@ use crate::{
     environment::Environment,
     failure::{Exit, Failure},
     files,
-    proxy_url::Chosen,
-    running,
+    proxy_url::{Chosen, ProxyUrl},
+    running::{self, Running},
     token::Token,
 };
 
@@ -59,11 +63,32 @@ fn with_proxy(
     environment: &Environment,
     signals: &mut Signals,
 ) -> Result<(Exit, Denials, Option<WorkerId>), Failure> {
-    let proxy = chosen.at(&running::find(&config.state)?)?;
+    let running = running::find(&config.state)?;
+    if let (Running::Unknown, true) = (&running, args.strict) {
+        return Err(ExecError::Unknown { state: config.state.clone() }.into());
+    }
+    let proxy = chosen.at(&running)?;
+    tell_unproven(config, &proxy, &running);
     env::warn_of_a_way_round(environment);
     let denials = Denials::from_now(&config.audit.directory);
     let end = child::run(&args.command, &variables::to_set(&proxy, environment), signals)?;
     Ok((end, denials, proxy.worker))
+}
+
+/// Says what is used when no proxy is known to be there, if that is because of where one stands.
+fn tell_unproven(config: &Config, proxy: &ProxyUrl, running: &Running) {
+    match running {
+        Running::Here { .. } => return,
+        Running::Nowhere | Running::Unknown => {}
+    }
+    if proxy.has_token() {
+        env::warn_of_a_token(config, proxy, running);
+    } else if config.origin.is_of_here() {
+        let (address, origin) = (proxy.address, config.origin.absolute());
+        let told = format!("using what listens at {address}, by `{}`\n", origin.escape_debug());
+        // There is nowhere left to say that stderr is closed.
+        let _ = anstream::stderr().write_all(told.as_bytes());
+    }
 }
 
 /// Says that the command could read the state directory, or refuses that.

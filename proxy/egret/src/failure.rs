@@ -223,6 +223,7 @@ impl Failure {
                 | ProxyUrlError::NoToken { .. }
                 | ProxyUrlError::NeedlessToken { .. }
                 | ProxyUrlError::TokenNeeded { .. }
+                | ProxyUrlError::NotHere { .. }
                 | ProxyUrlError::NoListener { .. } => Exit::Configuration,
             },
             Self::Exec(error) => error.exit(),

@@ -2,7 +2,8 @@
 //!
 //! The listener is the first of the configuration that takes the proofs the worker gives, at the
 //! address that the running proxy says it has. Where nothing fits nothing is guessed: a URL of
-//! which a client would only learn that it is refused is not made.
+//! which a client would only learn that it is refused is not made. The configuration may have come
+//! with a checkout, so an address at which no proxy is known to listen must be one of this machine.
 
 use std::{
     fmt,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use egret_policy::WorkerId;
-use egret_proxy::{IdentityKind, KnownWorker, ListenerSettings};
+use egret_proxy::{IdentityKind, KnownWorker, ListenerSettings, is_of_this_machine};
 
 use crate::{
     config::{self, Config},
@@ -49,6 +50,11 @@ pub(crate) enum ProxyUrlError {
     NotRunning,
     #[error("the proxy that runs does not listen at `{address}`")]
     Elsewhere { address: SocketAddr },
+    #[error(
+        "`{address}`, which {origin} names, is no address of this machine, and no proxy is known \
+         to listen there"
+    )]
+    NotHere { address: SocketAddr, origin: String },
 }
 
 impl ProxyUrlError {
@@ -76,6 +82,11 @@ impl ProxyUrlError {
             Self::Elsewhere { .. } => {
                 "start it again: it was started with another configuration".to_owned()
             }
+            Self::NotHere { .. } => {
+                "name an address of this machine; for a proxy on another one, run `egret env` \
+                 there, or set the proxy's variables by hand"
+                    .to_owned()
+            }
         }
     }
 }
@@ -85,6 +96,7 @@ impl ProxyUrlError {
 pub(crate) struct Chosen {
     at: usize,
     configured: SocketAddr,
+    origin: String,
     worker: Option<WorkerId>,
     token: Option<Token>,
 }
@@ -114,12 +126,12 @@ impl Chosen {
                 }
             });
         };
-        Ok(Self { at, configured, worker, token })
+        Ok(Self { at, configured, origin: config.origin.absolute(), worker, token })
     }
 
     /// Puts the URL together: with the address that the running proxy has, or the one it will have.
     pub(crate) fn at(self, running: &Running) -> Result<ProxyUrl, ProxyUrlError> {
-        let Self { at, configured, worker, token } = self;
+        let Self { at, configured, origin, worker, token } = self;
         let bound = match running {
             Running::Here { listeners } => {
                 let bound = listeners.get(at).copied().flatten();
@@ -130,6 +142,9 @@ impl Chosen {
             }
             Running::Nowhere | Running::Unknown if configured.port() == 0 => {
                 return Err(ProxyUrlError::NotRunning);
+            }
+            Running::Nowhere | Running::Unknown if !is_here(configured.ip()) => {
+                return Err(ProxyUrlError::NotHere { address: configured, origin });
             }
             Running::Nowhere | Running::Unknown => configured,
         };
@@ -241,6 +256,11 @@ fn identify(
     ];
     let kinds = kinds.into_iter().filter_map(|(listed, kind)| listed.then_some(kind)).collect();
     Ok((Some(id()), Proofs::All(kinds)))
+}
+
+/// Whether this machine alone can be what answers; every address is one of its own, too.
+fn is_here(ip: IpAddr) -> bool {
+    ip.is_unspecified() || is_of_this_machine(ip).unwrap_or(false)
 }
 
 /// Who listens on every address is reached on that of this machine.

@@ -2,7 +2,8 @@
 //!
 //! What is written there counts only while the process lives that wrote it, which holds the lock
 //! of the directory; its number alone might be another process's by now. A directory that may not
-//! be looked into says nothing: its proxy runs as somebody else, or does not run.
+//! be looked into says nothing: its proxy runs as somebody else, or does not run. Neither does a
+//! lock that may not be read and might have come with a checkout.
 
 use std::{
     fs,
@@ -28,7 +29,7 @@ pub(crate) enum Running {
     Here { listeners: Vec<Option<SocketAddr>> },
     /// None runs.
     Nowhere,
-    /// The directory is somebody else's.
+    /// That cannot be told: the directory is somebody else's.
     Unknown,
 }
 
@@ -74,14 +75,16 @@ pub(crate) fn find(directory: &Path) -> Result<Running, RunningError> {
     }
     let Listening { pid, listeners } =
         serde_json::from_slice(&text).map_err(|source| RunningError::Syntax { path, source })?;
-    match Pid::from_raw(pid.max(0)).filter(|pid| lives(*pid) && is_owned(*pid, directory)) {
-        Some(_) => {
+    let pid = Pid::from_raw(pid.max(0)).filter(|pid| lives(*pid));
+    Ok(match pid.map_or(Owned::Not, |pid| is_owned(pid, directory)) {
+        Owned::Held => {
             // What is no address of the network is the path of a Unix socket.
             let listeners = listeners.iter().map(|listener| listener.parse().ok()).collect();
-            Ok(Running::Here { listeners })
+            Running::Here { listeners }
         }
-        None => Ok(Running::Nowhere),
-    }
+        Owned::Not => Running::Nowhere,
+        Owned::Unknown => Running::Unknown,
+    })
 }
 
 /// Whether there is a process of that number, whoever's it is.
@@ -98,15 +101,41 @@ pub(crate) fn is_locked(directory: &Path) -> bool {
     read.is_ok() && owner.is_some_and(|pid| owns(pid, directory).unwrap_or(false))
 }
 
+/// Whether a process owns a directory.
+enum Owned {
+    Held,
+    Not,
+    Unknown,
+}
+
 /// Whether that process owns the directory, or somebody does where it may not be looked at.
-fn is_owned(pid: Pid, directory: &Path) -> bool {
-    let asked = |_: io::Error| match files::open_regular(&directory.join(state::LOCK)) {
+fn is_owned(pid: Pid, directory: &Path) -> Owned {
+    if let Ok(owns) = owns(pid, directory) {
+        return if owns { Owned::Held } else { Owned::Not };
+    }
+    let path = directory.join(state::LOCK);
+    match files::open_regular(&path) {
         // Takes the lock for a moment when nobody has it.
-        Ok(lock) => flock(&lock, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK),
-        // Whoever may not read the lock cannot tell; the process lives.
-        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
-    };
-    owns(pid, directory).unwrap_or_else(asked)
+        Ok(lock) => match flock(&lock, FlockOperation::NonBlockingLockShared) {
+            Err(Errno::WOULDBLOCK) => Owned::Held,
+            Ok(()) | Err(_) => Owned::Not,
+        },
+        // Whoever may not read the lock can tell only that it is the file of that process's user:
+        // a file of our own has any mode, and names any process.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let maker = path.symlink_metadata().ok().map(|lock| lock.uid());
+            let is_its = maker.is_some_and(|maker| user_of(pid) == Some(maker));
+            if is_its && maker != Some(files::own_user()) { Owned::Held } else { Owned::Unknown }
+        }
+        Err(_) => Owned::Not,
+    }
+}
+
+/// The user that a process runs as, if that may be seen.
+fn user_of(pid: Pid) -> Option<u32> {
+    let told = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).ok()?;
+    let users = told.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Whether that process holds the lock of a directory, which is not touched to find out.

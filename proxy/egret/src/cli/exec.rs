@@ -19,7 +19,8 @@ use super::{AsWorker, ConfigFile};
 pub(crate) struct Exec {
     #[command(flatten)]
     pub(crate) as_worker: AsWorker,
-    /// Refuse to run a command that could read the state directory, instead of warning.
+    /// Refuse to run a command that could read the state directory, instead of warning; and one
+    /// where it cannot be told whether a proxy runs.
     #[arg(long)]
     pub(crate) strict: bool,
     #[command(flatten)]

@@ -14,6 +14,11 @@ pub(crate) enum ExecError {
         state.display()
     )]
     StateOpen { state: PathBuf },
+    #[error(
+        "whether a proxy runs on the state directory `{}` cannot be told: it may not be looked into",
+        state.display()
+    )]
+    Unknown { state: PathBuf },
     #[error("start a proxy: it ended with exit code {code}")]
     NotStarted { code: u8 },
     #[error("start a proxy: it does not listen after {} s", after.as_secs())]
@@ -43,7 +48,7 @@ pub(crate) enum ExecError {
 impl ExecError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::StateOpen { .. } => Exit::Permission,
+            Self::StateOpen { .. } | Self::Unknown { .. } => Exit::Permission,
             // What a shell says of such a command.
             Self::NotFound { .. } => Exit::Of(127),
             Self::NotRun { .. } => Exit::Of(126),
@@ -67,6 +72,10 @@ impl ExecError {
                  read; `egret exec` then uses that proxy"
                     .to_owned(),
             ),
+            Self::Unknown { state } => Some(format!(
+                "let `listening.json` in it be reached, and nothing listed: `chmod 711 {}`",
+                state.display()
+            )),
             Self::NotStarted { .. } => Some("what it said stands above".to_owned()),
             Self::Late { .. } => Some("start it by itself and look: `egret serve`".to_owned()),
             Self::NotFound { .. } => Some("install it, or write its whole path".to_owned()),

@@ -13,14 +13,13 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, Write},
     os::unix::{fs::OpenOptionsExt, process::CommandExt},
-    path::{Path, PathBuf, absolute},
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc::{self, TryRecvError},
     thread,
     time::{Duration, Instant},
 };
 
-use egret_policy::source::shown;
 use rustix::{
     fs::{FlockOperation, flock},
     io::Errno,
@@ -239,11 +238,8 @@ fn is_others(error: &StateError) -> bool {
 
 /// Says whose configuration it is when that is because of where one stands.
 fn tell_origin(origin: &Origin) {
-    if let Origin::File(source) = origin
-        && source.path.is_relative()
-    {
-        let path = absolute(&source.path).unwrap_or_else(|_| source.path.clone());
-        let told = format!("starting a proxy by `{}`\n", shown(&path.display().to_string()));
+    if origin.is_of_here() {
+        let told = format!("starting a proxy by `{}`\n", origin.absolute().escape_debug());
         // There is nowhere left to say that stderr is closed.
         let _ = anstream::stderr().write_all(told.as_bytes());
     }

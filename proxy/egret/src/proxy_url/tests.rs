@@ -115,3 +115,27 @@ fn the_port_is_the_one_that_the_running_proxy_says() {
         }
     }
 }
+
+#[test]
+fn an_address_where_no_proxy_is_known_to_listen_is_one_of_this_machine() {
+    let at = |address: &str, running: &Running| {
+        let text = CONFIG.replace("0.0.0.0:3129", address);
+        let source = SourceText { path: "/etc/egret/egret.toml".into(), text };
+        let config = load(&source, &Environment::default()).config.unwrap();
+        let id = WorkerId::parse("elsewhere").unwrap();
+        let chosen = Chosen::of(&config, Some(&id), Some(token_of("t"))).unwrap();
+        chosen.at(running).map(|proxy| proxy.address.to_string())
+    };
+    for running in [Running::Nowhere, Running::Unknown] {
+        for ours in ["127.0.0.1:8080", "127.1.2.3:8080", "[::1]:8080"] {
+            assert_eq!(at(ours, &running).unwrap(), ours);
+        }
+        for other in ["192.0.2.1:8080", "[2001:db8::1]:8080"] {
+            let refused = at(other, &running);
+            assert!(matches!(refused, Err(ProxyUrlError::NotHere { .. })), "{refused:?}");
+        }
+    }
+    let listeners = [None, None, "192.0.2.1:8080".parse().ok(), None, None].to_vec();
+    let proven = Running::Here { listeners };
+    assert_eq!(at("192.0.2.1:8080", &proven).unwrap(), "192.0.2.1:8080");
+}

@@ -1,7 +1,5 @@
 //! Which configuration is used, and what a bad one looks like.
 
-use std::{os::unix::process::CommandExt, process::Command};
-
 use rustix::process::Signal;
 
 use super::place::{CONFIG, POLICY, Place, set_mode};
@@ -74,16 +72,10 @@ fn a_configuration_that_cannot_be_looked_at_is_not_passed_over() {
 #[test]
 fn a_file_that_may_not_be_read_is_77() {
     let place = Place::ready();
-    set_mode(&place.path("."), 0o755);
     set_mode(&place.path("policy.toml"), 0o000);
-    let egret = place.path("egret");
-    std::fs::copy(env!("CARGO_BIN_EXE_egret"), &egret).unwrap();
-    set_mode(&egret, 0o755);
     for verb in ["serve", "check"] {
-        let mut command = Command::new(&egret);
-        command.arg(verb).current_dir(place.path(".")).env_clear();
+        let mut command = place.as_somebody(&[verb]);
         if rustix::process::geteuid().is_root() {
-            command.uid(NOBODY).gid(NOBODY);
             // The state directory is theirs to make.
             set_mode(&place.path("."), 0o1777);
         }
@@ -131,5 +123,3 @@ fn trusted_roots_that_others_may_write_are_refused_like_a_policy() {
     serving.signal(Signal::TERM);
     serving.end().ends_with(0);
 }
-
-const NOBODY: u32 = 65534;

@@ -1,7 +1,7 @@
 //! `egret env`, and what shells make of it.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     process::{Command, Output},
 };
 
@@ -176,4 +176,64 @@ fn github_is_told_to_hide_the_token_and_nobody_else_is_shown_it_twice() {
         shown.has_line(&format!("HTTPS_PROXY={WORKER}"));
         assert!(!shown.stdout.contains("::add-mask"), "a line that is no variable");
     }
+}
+
+/// A configuration that may have come with a checkout names no other machine for a token.
+#[test]
+fn a_token_goes_only_where_a_proxy_is_known_or_to_this_machine() {
+    let elsewhere = "192.0.2.7:3129";
+    for address in ["0.0.0.0:3129", elsewhere] {
+        let place = place();
+        let config = place.read("egret.toml").replace("0.0.0.0:3129", address);
+        place.write("egret.toml", &config);
+        fs::create_dir(place.path("state")).unwrap();
+        let asked = |line: &[&str]| {
+            let mut command = place.as_somebody(line);
+            run(command.env("EGRET_TOKEN", "t0p-Secret").env("PATH", "/usr/bin:/bin"))
+        };
+        // No proxy runs; then nobody can say whether one does.
+        for mode in [0o755, 0o000] {
+            set_mode(&place.path("state"), mode);
+            let shown = asked(&["env"]);
+            if address == elsewhere {
+                let shown = shown.ends_with(78).says("no address of this machine");
+                assert_eq!(shown.stdout, "");
+                assert!(shown.stderr.contains(elsewhere) && !shown.stderr.contains("t0p"));
+                continue;
+            }
+            let shown = shown.ends_with(0);
+            let path = place.path("egret.toml").display().to_string();
+            for said in ["the token goes to whoever listens at 127.0.0.1:3129", &path] {
+                assert!(shown.stderr.contains(said), "{said}\n{}", shown.stderr);
+            }
+        }
+        let command = ["--", "/bin/sh", "-c", "echo ran $http_proxy"];
+        let ran = asked(&[&["exec"][..], &command].concat());
+        let refused = asked(&[&["exec", "--strict"][..], &command].concat());
+        if address == elsewhere {
+            assert_eq!(ran.ends_with(78).stdout, "");
+        } else {
+            ran.ends_with(0).says("the token goes to").has_line(&format!("ran {WORKER}"));
+        }
+        assert_eq!(refused.ends_with(77).says("cannot be told").stdout, "");
+        set_mode(&place.path("state"), 0o700);
+    }
+}
+
+#[test]
+fn a_lock_that_came_with_the_directory_proves_no_proxy() {
+    let place = place();
+    place.write("egret.toml", &place.read("egret.toml").replace("0.0.0.0", "192.0.2.7"));
+    let listening = r#"{"pid":1,"listeners":["127.0.0.1:3128","192.0.2.7:3129"]}"#;
+    place.write("state/listening.json", listening);
+    place.write("state/lock", "1");
+    set_mode(&place.path("state"), 0o755);
+    let mut command = place.as_somebody(&["env", "--worker", "ci-1"]);
+    let command = command.env("EGRET_TOKEN", "t0p-Secret");
+    if rustix::process::geteuid().is_root() {
+        let nobody = Some(65_534);
+        std::os::unix::fs::chown(place.path("state/lock"), nobody, nobody).unwrap();
+    }
+    set_mode(&place.path("state/lock"), 0o000);
+    assert_eq!(run(command).ends_with(78).stdout, "");
 }

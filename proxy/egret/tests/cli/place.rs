@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
@@ -41,6 +41,9 @@ policy = "policy.toml"
 address = "127.0.0.1:0"
 identity = ["anonymous"]
 "#;
+
+/// The number of a user with no rights.
+const NOBODY: u32 = 65_534;
 
 pub(crate) struct Place {
     folder: TempDir,
@@ -91,6 +94,30 @@ impl Place {
             .env_clear()
             .env("HOME", self.path("home"))
             .stdin(Stdio::null());
+        command
+    }
+
+    /// Returns egret as a user who may not read what the caller may: somebody else where that is
+    /// root, who may read everything.
+    pub(crate) fn as_somebody(&self, line: &[&str]) -> Command {
+        set_mode(&self.path("."), 0o755);
+        let egret = self.path("egret");
+        if !egret.exists() {
+            // A program that we had open to write could not be run while another test forks.
+            let copy = Command::new("cp").arg(env!("CARGO_BIN_EXE_egret")).arg(&egret).status();
+            assert!(copy.unwrap().success());
+            set_mode(&egret, 0o755);
+        }
+        let mut command = Command::new(&egret);
+        command
+            .args(line)
+            .current_dir(self.folder.path())
+            .env_clear()
+            .env("HOME", self.path("home"))
+            .stdin(Stdio::null());
+        if rustix::process::geteuid().is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
         command
     }
 
