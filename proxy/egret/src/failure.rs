@@ -210,7 +210,7 @@ impl Failure {
             Self::Token(error) => match error {
                 TokenError::Read { source, .. } => Exit::of_io(source, Exit::Configuration),
                 TokenError::Both
-                | TokenError::Exposed { .. }
+                | TokenError::WritableByOthers { .. }
                 | TokenError::Empty { .. }
                 | TokenError::Long { .. }
                 | TokenError::Byte { .. } => Exit::Configuration,

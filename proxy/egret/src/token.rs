@@ -1,8 +1,9 @@
 //! The token of a worker, as the environment gives it: `EGRET_TOKEN`, or a file named by
 //! `EGRET_TOKEN_FILE`.
 //!
-//! A variable that is there and of no use refuses; nobody becomes anonymous by a slip. The token
-//! is never part of a message: an error names the variable or the file.
+//! A variable that is there and of no use refuses; nobody becomes anonymous by a slip. A file that
+//! others may write refuses, one that all may read is warned of. The token is never part of a
+//! message: an error names the variable or the file.
 
 use std::{
     fs::File,
@@ -14,7 +15,7 @@ use std::{
 use egret_vault_bridge::Secret;
 use sha2::{Digest, Sha256};
 
-use crate::environment::Environment;
+use crate::{diagnostic::print_warning, environment::Environment, files::is_writable_by_others};
 
 /// A token that fits into proxy credentials.
 #[derive(Debug)]
@@ -31,8 +32,8 @@ pub(crate) enum TokenError {
         #[source]
         source: io::Error,
     },
-    #[error("others may read or write the token file `{}` (mode {mode:03o})", path.display())]
-    Exposed { path: PathBuf, mode: u32 },
+    #[error("others may write the token file `{}` (mode {mode:03o})", path.display())]
+    WritableByOthers { path: PathBuf, mode: u32 },
     #[error("{place} is empty")]
     Empty { place: String },
     #[error("{place} is longer than {LONGEST} bytes")]
@@ -45,7 +46,7 @@ impl TokenError {
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
             Self::Both => Some("unset one of the two".to_owned()),
-            Self::Exposed { path, .. } => Some(format!("run `chmod 600 {}`", path.display())),
+            Self::WritableByOthers { path, .. } => Some(close(path)),
             Self::Read { .. } => Some("name a file that holds the worker's token".to_owned()),
             Self::Empty { .. } => Some("put the worker's token there, or unset it".to_owned()),
             Self::Long { .. } | Self::Byte { .. } => {
@@ -73,8 +74,15 @@ impl Token {
         let cannot = |source| TokenError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(cannot)?;
         let mode = file.metadata().map_err(cannot)?.mode();
-        if mode & EXPOSED != 0 {
-            return Err(TokenError::Exposed { path: path.to_owned(), mode: mode & 0o777 });
+        if is_writable_by_others(mode) {
+            return Err(TokenError::WritableByOthers { path: path.to_owned(), mode: mode & 0o777 });
+        }
+        if mode & READABLE_BY_ALL != 0 {
+            let (file, mode) = (path.display(), mode & 0o777);
+            print_warning(
+                &format!("every user may read the token file `{file}` (mode {mode:03o})"),
+                Some(&format!("{}, or mount the secret with that mode", close(path))),
+            );
         }
         let mut token = Vec::new();
         file.take(LONGEST as u64 + 3).read_to_end(&mut token).map_err(cannot)?;
@@ -106,9 +114,13 @@ impl Token {
     }
 }
 
+fn close(path: &Path) -> String {
+    format!("run `chmod 600 {}`", path.display())
+}
+
 /// More than any token needs, and less than what a field of a request may hold.
 const LONGEST: usize = 1024;
 
-/// Modes of a file that gives a token away or lets it be exchanged: writable by the group, readable
-/// or writable by everybody. A group may read: that is how mounted secrets reach their user.
-const EXPOSED: u32 = 0o026;
+/// A file that gives a token away, as far as its folder may be entered: mounted secrets are so, and
+/// are warned of. A group may read: that is how others of them reach their user.
+const READABLE_BY_ALL: u32 = 0o004;

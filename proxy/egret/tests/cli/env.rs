@@ -88,11 +88,19 @@ fn a_token_comes_from_the_variable_or_from_a_file_of_ones_own() {
             assert_eq!(proxy(place.command(&line).env("EGRET_TOKEN_FILE", "token")), WORKER);
         }
     }
-    for mode in [0o604, 0o660, 0o602, 0o644] {
+    let with_mode = |mode| {
         set_mode(&place.path("token"), mode);
-        let refused = run(place.command(&line).env("EGRET_TOKEN_FILE", "token"));
-        refused.ends_with(78).says("chmod 600 token");
+        run(place.command(&line).env("EGRET_TOKEN_FILE", "token"))
+    };
+    for mode in [0o660, 0o602, 0o620, 0o666] {
+        with_mode(mode).ends_with(78).says("chmod 600 token");
     }
+    // As secrets are mounted: others may read what they may not exchange.
+    for mode in [0o604, 0o444, 0o644] {
+        let read = with_mode(mode).ends_with(0).says("every user may read the token file `token`");
+        assert_eq!(read.json()["set"]["HTTPS_PROXY"], WORKER);
+    }
+    assert!(!with_mode(0o640).ends_with(0).stderr.contains("may read"));
 }
 
 #[test]
