@@ -144,8 +144,13 @@ pub(crate) fn owns(pid: Pid, directory: &Path) -> io::Result<bool> {
     let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
     for entry in process.join("fd").read_dir()? {
         let entry = entry?;
-        // What was closed meanwhile is not what is looked for.
-        let Ok(opened) = entry.path().metadata() else { continue };
+        let opened = match entry.path().metadata() {
+            Ok(opened) => opened,
+            // What was closed meanwhile is not what is looked for.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // From another user namespace the names alone may be listed.
+            Err(error) => return Err(error),
+        };
         if (opened.dev(), opened.ino()) != (lock.dev(), lock.ino()) {
             continue;
         }

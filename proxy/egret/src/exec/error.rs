@@ -4,6 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use rustix::process::Signal;
 
+use super::lent::CLOSED;
 use crate::failure::Exit;
 
 /// Why a command was not run.
@@ -79,6 +80,11 @@ impl ExecError {
             Self::NotStarted { .. } => Some("what it said stands above".to_owned()),
             Self::Late { .. } => Some("start it by itself and look: `egret serve`".to_owned()),
             Self::NotFound { .. } => Some("install it, or write its whole path".to_owned()),
+            Self::Lock { source, .. } if CLOSED.contains(&source.kind()) => Some(
+                "start `egret serve` where the directory can be written, or name another \
+                 `state_dir`"
+                    .to_owned(),
+            ),
             Self::Start(_)
             | Self::Interrupted { .. }
             | Self::Lock { .. }

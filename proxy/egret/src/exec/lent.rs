@@ -72,9 +72,9 @@ impl Lent {
         let cannot = |source| ExecError::Lock { path: path.clone(), source };
         let mut lock = match (state::open_private(&path), running) {
             (Ok(lock), _) => lock,
-            // It is somebody else's, who ends it, too.
+            // It is somebody else's, who ends it, too; so it is where it can only be looked at.
             (Err(error), Running::Here { .. } | Running::Unknown)
-                if error.kind() == io::ErrorKind::PermissionDenied =>
+                if CLOSED.contains(&error.kind()) =>
             {
                 return Ok(Self { state, lock: None, child: None });
             }
@@ -254,6 +254,9 @@ fn anew(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Who uses the directory's proxy and may not write there is no owner of either.
+pub(super) const CLOSED: [io::ErrorKind; 2] =
+    [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
 /// Held by whoever uses the proxy of a state directory.
 const LOCK: &str = "exec.lock";
 /// What is read of it.

@@ -440,3 +440,23 @@ fn why_no_proxy_starts_is_shown_and_its_exit_code_kept() {
     place.write("egret.toml", "version = 2\n");
     place.run(&sh("echo ran")).ends_with(78).says("egret.toml:1:11");
 }
+
+/// As a container is given the directory that the proxy writes to.
+#[test]
+fn a_proxy_is_used_by_who_sees_its_state_read_only() {
+    let place = Place::ready();
+    let read_only = |run: &str| {
+        let mounted = "mount --bind state state && mount -o remount,bind,ro state";
+        let script = format!("exec unshare --map-root-user --mount sh -c '{mounted} && {run}' $0");
+        place.shell(&script).env("PATH", "/usr/bin:/bin").output().unwrap()
+    };
+    fs::create_dir(place.path("state")).unwrap();
+    let able = read_only("true");
+    if !able.status.success() {
+        return not_run("a mount", &std::io::Error::other(format!("{able:?}")));
+    }
+    let run = "\"$0\" exec -- /bin/sh -c \"echo at \\$http_proxy\"";
+    Run::from(read_only(run)).ends_with(1).says("where the directory can be written");
+    let serving = place.serve(&["serve"]);
+    Run::from(read_only(run)).ends_with(0).has_line(&format!("at http://{}", serving.address));
+}
