@@ -127,20 +127,23 @@ impl Reload {
 
     async fn look_again(&mut self, occasion: Occasion) {
         let mut look = self.look().await;
-        if occasion == Occasion::Noticed {
-            for _ in 0..TRIES {
-                if look == self.judged {
-                    return;
-                }
-                sleep(QUIET).await;
-                if self.watch.is_unfinished() {
-                    return;
-                }
-                let before = std::mem::replace(&mut look, self.look().await);
-                if look == before {
-                    break;
-                }
+        let mut unfinished = false;
+        for _ in 0..TRIES {
+            if occasion == Occasion::Noticed && look == self.judged {
+                return;
             }
+            sleep(QUIET).await;
+            unfinished = self.watch.is_unfinished();
+            if occasion == Occasion::Noticed && unfinished {
+                return;
+            }
+            let before = std::mem::replace(&mut look, self.look().await);
+            if look == before && !unfinished {
+                break;
+            }
+        }
+        if unfinished {
+            tracing::warn!("a file that somebody still writes is taken as it is");
         }
         self.told.supervisor.reloading();
         let (in_force, environment) = (self.in_force.clone(), self.environment.clone());

@@ -247,6 +247,31 @@ fn a_hangup_reloads_and_a_touch_changes_nothing() {
     assert_eq!(run.stderr.matches("\"reloaded\"").count(), 1, "{}", run.stderr);
 }
 
+/// Who asks may do so in the midst of a write; who never ends it does not keep others from asking.
+#[test]
+fn a_hangup_waits_a_moment_for_what_is_being_written() {
+    let place = Place::ready();
+    place.write("policy.toml", &knowing(&["a.test"]));
+    let mut serving = place.serve(&["serve"]);
+    let (begun, rest) = ("version = 1\n", knowing(&["b.test"]).replace("version = 1\n", ""));
+    let mut file = File::create(place.path("policy.toml")).unwrap();
+    file.write_all(begun.as_bytes()).unwrap();
+    serving.signal(Signal::HUP);
+    std::thread::sleep(Duration::from_millis(300));
+    file.write_all(rest.as_bytes()).unwrap();
+    drop(file);
+    let first = serving.hears("\"reloaded\"");
+    assert!(allows(&serving, "b.test"), "{first}");
+
+    let mut file = File::create(place.path("policy.toml")).unwrap();
+    file.write_all(begun.as_bytes()).unwrap();
+    serving.signal(Signal::HUP);
+    serving.hears("still writes is taken as it is");
+    serving.hears("\"reloaded\"");
+    assert!(!allows(&serving, "b.test"));
+    drop(file);
+}
+
 #[test]
 fn keys_that_wait_for_the_next_start_are_named_with_their_line() {
     let place = Place::ready();
