@@ -1,12 +1,13 @@
 //! `egret serve`: everything that must be true before the first connection, then the proxy, then a
 //! clean end.
 //!
-//! The order matters: configuration, state directory, policy, what was used, record, sockets.
-//! Whatever fails ends the start with its exit code; nothing runs half. Only `listening ADDRESS`
-//! goes to stdout.
+//! The order matters: signals, configuration, state directory, policy, what was used, record,
+//! sockets. Whatever fails ends the start with its exit code; nothing runs half. Who asks for the
+//! end before the sockets has it, and nothing is bound. Only `listening ADDRESS` goes to stdout.
 
 use std::{
     error::Error,
+    io,
     net::SocketAddr,
     pin::pin,
     sync::{Arc, mpsc},
@@ -20,7 +21,7 @@ use egret_proxy::{
     Recorder, RunError, Selector, StaticWorkers,
 };
 use egret_vault_bridge::NoVault;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{signal::unix::Signal, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -63,6 +64,11 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
     log::start(environment.log.as_deref())?;
     // While there is one thread: the variables are removed.
     let sockets = inherited::sockets().map_err(Failure::Inherit)?;
+    let cannot = |error: io::Error| Failure::Start(error.into());
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(cannot)?;
+    let mut signals = Signals::listen().map_err(cannot)?;
+    let hangup = runtime.block_on(async { signals::hangup() }).map_err(cannot)?;
     let config = config::for_serving(args.config.path.as_deref(), environment)?;
     let _state = State::lock(&config.state)?;
     if config.origin == Origin::Embedded {
@@ -75,12 +81,16 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
     descriptors::raise_limit(&config);
     let (recorder, flush) = audit::open(&config.state, &config.audit, Arc::new(SystemClock))?;
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Start(error.into()))?;
-    let end =
-        runtime.block_on(serve(config, recorder, budgets, Arc::new(policy), sockets, environment));
+    let end = match signals.asked() {
+        Some(signal) => {
+            tracing::info!(signal, "ended before anything was bound");
+            Ok(())
+        }
+        None => {
+            let begun = Begun { config, recorder, budgets, sockets, for_serving: Arc::new(policy) };
+            runtime.block_on(serve(begun, signals, hangup, environment))
+        }
+    };
     // What still runs holds the recorder; it goes first, so that the flush can end.
     runtime.shutdown_timeout(LAST_WORDS);
     let flushed = match within(FLUSH_WITHIN, move || flush.wait()) {
@@ -101,18 +111,24 @@ fn within<T: Send + 'static>(
     told.recv_timeout(limit).ok()
 }
 
-async fn serve(
+/// What is true before the first socket is bound.
+struct Begun {
     config: Config,
     recorder: Recorder,
     budgets: Budgets,
-    for_serving: Arc<ForServing>,
     sockets: Vec<Inherited>,
+    for_serving: Arc<ForServing>,
+}
+
+async fn serve(
+    begun: Begun,
+    mut signals: Signals,
+    hangup: Signal,
     environment: &Environment,
 ) -> Result<(), Failure> {
+    let Begun { config, recorder, budgets, sockets, for_serving } = begun;
     let Config { origin, policy: _, state, audit, metrics, mut settings, workers, roots: _ } =
         config;
-    let mut signals = Signals::listen().map_err(|error| Failure::Start(error.into()))?;
-    let hangup = signals::hangup().map_err(|error| Failure::Start(error.into()))?;
     let ready = Ready::starting();
     let endpoint = match metrics {
         Some(address) => Some(bind_metrics(address).await?),

@@ -50,6 +50,11 @@ impl Signals {
         Ok(Self { names })
     }
 
+    /// Returns the name of the next one, if it has come.
+    pub(super) fn asked(&mut self) -> Option<&'static str> {
+        self.names.try_recv().ok()
+    }
+
     /// Waits for the next one and returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         match self.names.recv().await {
@@ -69,7 +74,8 @@ fn end() -> ! {
     process::exit(1)
 }
 
-/// Listens for the signal that asks for a reload: without anybody who does, it ends the process.
+/// Listens for the signal that asks for a reload: without anybody who does, it ends the process. One
+/// that comes before anybody waits for it is kept.
 pub(super) fn hangup() -> io::Result<Signal> {
     signal(SignalKind::hangup())
 }

@@ -1,13 +1,16 @@
 //! `egret serve`: its start, what it refuses to start on, and its end.
 
 use std::{
-    io::{Read, Write},
+    fs,
+    io::{BufRead, BufReader, Read, Write, pipe},
     net::{TcpListener, TcpStream},
     os::unix::fs::{chown, lchown, symlink},
+    process::Stdio,
     thread,
+    time::Duration,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::place::{CONFIG, POLICY, Place, Serving, set_mode};
@@ -40,6 +43,49 @@ fn both_signals_end_with_0_and_stdout_holds_only_the_listeners() {
         serving.signal(signal);
         let run = serving.end().ends_with(0);
         assert_eq!(run.stdout, "");
+    }
+}
+
+/// A start that stands still, since nobody reads what it warns of.
+#[test]
+fn a_signal_during_the_start_is_kept() {
+    let cases = [
+        (&[Signal::HUP, Signal::TERM][..], "ended before anything was bound"),
+        (&[Signal::INT], "ended before anything was bound"),
+        (&[Signal::HUP], "nothing has changed"),
+    ];
+    for (signals, says) in cases {
+        let place = Place::ready();
+        let every = "version = 1\n[[rule]]\nid = \"r\"\neffect = \"allow\"\nhosts = [\"*\"]\n";
+        place.write("policy.toml", every);
+        let (reader, mut writer) = pipe().unwrap();
+        writer.write_all(&[b'\n'; 1 << 16]).unwrap();
+        let mut command = place.command(&["serve"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(writer).spawn().unwrap();
+        drop(command);
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        let kept = || {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1
+        };
+        while !kept() {
+            thread::sleep(Duration::from_millis(10));
+        }
+        signals.iter().for_each(|signal| kill_process(pid, *signal).unwrap());
+        // It is there once the signals' own thread has seen it.
+        thread::sleep(Duration::from_millis(200));
+        let mut said = BufReader::new(reader).lines().map(Result::unwrap);
+        assert!(said.any(|line| line.contains(says)), "{signals:?}");
+        let serves = signals == [Signal::HUP];
+        if serves {
+            kill_process(pid, Signal::TERM).unwrap();
+        }
+        let rest: Vec<_> = said.collect();
+        let mut bound = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut bound).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signals:?} {rest:?}");
+        assert_eq!(bound.starts_with("listening "), serves, "{bound}");
     }
 }
 
@@ -217,7 +263,7 @@ fn what_others_may_write_is_78_and_names_the_fix() {
         }
     }
     let place = Place::ready();
-    std::fs::create_dir(place.path("state")).unwrap();
+    fs::create_dir(place.path("state")).unwrap();
     set_mode(&place.path("state"), 0o777);
     place.run(&["serve"]).ends_with(78).says("may be written by others").says("chmod 700");
 }
@@ -252,7 +298,7 @@ fn what_others_may_exchange_is_78_and_names_the_fix() {
     // A link that lies where others may exchange it, to a file that they may not.
     let place = placed("a/b");
     place.write("open/egret.toml", "");
-    std::fs::remove_file(place.path("open/egret.toml")).unwrap();
+    fs::remove_file(place.path("open/egret.toml")).unwrap();
     symlink(place.path("a/b/egret.toml"), place.path("open/egret.toml")).unwrap();
     symlink(place.path("a/b/policy.toml"), place.path("open/policy.toml")).unwrap();
     set_mode(&place.path("open"), 0o777);
@@ -273,7 +319,7 @@ fn what_others_may_exchange_is_78_and_names_the_fix() {
 }
 
 fn serves_not_what_another_has_linked(place: &Place, line: &[&str]) {
-    std::fs::rename(place.path("a/b"), place.path("good")).unwrap();
+    fs::rename(place.path("a/b"), place.path("good")).unwrap();
     set_mode(&place.path("good"), 0o755);
     symlink(place.path("good"), place.path("a/b")).unwrap();
     lchown(place.path("a/b"), Some(4321), Some(4321)).unwrap();
@@ -309,8 +355,8 @@ fn what_nobody_may_write_is_taken_from_a_folder_that_is_open_to_all() {
 #[test]
 fn no_file_of_any_length_is_read() {
     let place = Place::ready();
-    std::fs::write(place.path("policy.toml"), b"\xff").unwrap();
-    let policy = std::fs::File::options().append(true).open(place.path("policy.toml")).unwrap();
+    fs::write(place.path("policy.toml"), b"\xff").unwrap();
+    let policy = fs::File::options().append(true).open(place.path("policy.toml")).unwrap();
     policy.set_len(32 << 20).unwrap();
     place.run(&["serve"]).ends_with(78).says("is not UTF-8");
     policy.set_len((32 << 20) + 1).unwrap();
@@ -334,7 +380,7 @@ fn a_policy_that_cannot_be_kept_is_78() {
     let more = |line: &str| POLICY.replacen("[[test]]", &format!("{line}\n[[test]]"), 1);
     refused(&more("tls = \"intercept\""), "not available in this release");
     let place = Place::ready();
-    std::fs::remove_file(place.path("policy.toml")).unwrap();
+    fs::remove_file(place.path("policy.toml")).unwrap();
     place.run(&["serve"]).ends_with(78).says("policy.toml").says("egret init");
 }
 
