@@ -1,7 +1,8 @@
 //! `egret check`: is the policy valid, and do its tests pass?
 //!
 //! Judges stages 3 and 4 (and 6 where a test gives addresses) and looks nothing up. Without a file
-//! it judges the configuration too, since that is what `serve` would do.
+//! it judges the configuration too, since that is what `serve` would do. What `serve` would refuse
+//! for where it runs, and not for what it says, is a warning.
 
 use std::{error::Error, path::Path};
 
@@ -26,6 +27,8 @@ const BAD: Style = AnsiColor::Red.on_default();
 struct Report {
     ok: bool,
     problems: Vec<Located>,
+    /// What stderr says too.
+    warnings: Vec<Located>,
     tests: Vec<TestOutcome>,
 }
 
@@ -42,7 +45,8 @@ pub(crate) fn run(args: &cli::Check, environment: &Environment) -> Result<Exit, 
     let mut judge = Judge { json: args.json, report: Report::default() };
     let source = match judge.all(args, environment) {
         Err(Failure::File(error)) if args.json => {
-            output::json(&Report::unread(&error))?;
+            judge.report.problems.push(Located::unread(&error));
+            output::json(&judge.report)?;
             return Err(error.into());
         }
         result => result?,
@@ -63,20 +67,26 @@ pub(crate) fn run(args: &cli::Check, environment: &Environment) -> Result<Exit, 
     })
 }
 
-impl Report {
+impl Located {
+    fn of(source: &SourceText, problem: &Problem) -> Self {
+        let Problem { span: _, line, column, message, fix } = problem;
+        let (message, fix) = (message.clone(), fix.clone());
+        Self { file: source.name(), line: *line, column: *column, message, fix }
+    }
+
     /// What is told of a file that cannot be read at all.
     fn unread(error: &FileError) -> Self {
-        let problem = Located {
-            file: error.path().display().to_string(),
-            line: 1,
-            column: 1,
-            message: match error.source() {
-                Some(source) => format!("{error}: {source}"),
-                None => error.to_string(),
-            },
-            fix: error.fix().unwrap_or_default(),
+        let message = match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
         };
-        Self { problems: vec![problem], ..Self::default() }
+        Self::whole(error, message)
+    }
+
+    /// What is told of a file, and of no place in it.
+    fn whole(error: &FileError, message: String) -> Self {
+        let file = error.path().display().to_string();
+        Self { file, line: 1, column: 1, message, fix: error.fix().unwrap_or_default() }
     }
 }
 
@@ -112,21 +122,22 @@ impl Judge {
             return Ok(Some(policy::users(environment)?));
         };
         let source = files::read(&path)?;
-        warn_of_guard(&path);
+        self.warn_of_guard(&path);
         let loaded = config::load(&source, environment);
-        print_problems(Severity::Warning, &source, &loaded.warnings);
+        self.warnings(&source, &loaded.warnings);
         self.problems(&source, &loaded.problems);
-        loaded.config.iter().filter_map(|config| config.roots.as_deref()).for_each(warn_of_guard);
+        let roots = loaded.config.iter().filter_map(|config| config.roots.as_deref());
+        roots.for_each(|path| self.warn_of_guard(path));
         loaded.config.map(|config| files::read(&config.policy)).transpose().map_err(Failure::from)
     }
 
     fn policy(&mut self, source: &SourceText, now: Timestamp) {
-        warn_of_guard(&source.path);
+        self.warn_of_guard(&source.path);
         let loaded = Policy::load(&source.text);
-        print_problems(Severity::Warning, source, &loaded.warnings);
+        self.warnings(source, &loaded.warnings);
         self.problems(source, &loaded.problems);
         let Some(policy) = loaded.policy else { return };
-        print_problems(Severity::Warning, source, &policy::unavailable(&policy));
+        self.warnings(source, &policy::unavailable(&policy));
         self.report.tests = policy.run_tests(now);
     }
 
@@ -135,33 +146,36 @@ impl Judge {
         if !self.json {
             print_problems(Severity::Error, source, problems);
         }
-        self.report.problems.extend(problems.iter().map(|problem| Located {
-            file: source.name(),
-            line: problem.line,
-            column: problem.column,
-            message: problem.message.clone(),
-            fix: problem.fix.clone(),
-        }));
+        self.report.problems.extend(problems.iter().map(|problem| Located::of(source, problem)));
     }
-}
 
-/// `serve` would refuse the file; `check` only says so, since the text is what it judges.
-fn warn_of_guard(path: &Path) {
-    match files::check_guard(path) {
-        // What cannot be read is said elsewhere, and nobody serves from a pipe.
-        Ok(())
-        | Err(
-            FileError::Read { .. }
-            | FileError::Encoding { .. }
-            | FileError::Kind { .. }
-            | FileError::Long { .. },
-        ) => {}
-        Err(
-            error @ (FileError::WritableByOthers { .. }
-            | FileError::OwnedByOther { .. }
-            | FileError::FolderOpenToOthers { .. }
-            | FileError::FolderOfOther { .. }),
-        ) => print_warning(&format!("{error}: `serve` refuses it"), error.fix().as_deref()),
+    fn warnings(&mut self, source: &SourceText, warnings: &[Problem]) {
+        print_problems(Severity::Warning, source, warnings);
+        self.report.warnings.extend(warnings.iter().map(|warning| Located::of(source, warning)));
+    }
+
+    /// `serve` would refuse the file; `check` only says so, since the text is what it judges.
+    fn warn_of_guard(&mut self, path: &Path) {
+        match files::check_guard(path) {
+            // What cannot be read is said elsewhere, and nobody serves from a pipe.
+            Ok(())
+            | Err(
+                FileError::Read { .. }
+                | FileError::Encoding { .. }
+                | FileError::Kind { .. }
+                | FileError::Long { .. },
+            ) => {}
+            Err(
+                error @ (FileError::WritableByOthers { .. }
+                | FileError::OwnedByOther { .. }
+                | FileError::FolderOpenToOthers { .. }
+                | FileError::FolderOfOther { .. }),
+            ) => {
+                let message = format!("{error}: `serve` refuses it");
+                print_warning(&message, error.fix().as_deref());
+                self.report.warnings.push(Located::whole(&error, message));
+            }
+        }
     }
 }
 

@@ -28,7 +28,8 @@ fn json_has_exactly_the_promised_shape() {
     let good = place.run(&["check", "--json", "good.toml"]).ends_with(0).json();
     assert_eq!(good["ok"], true);
     assert_eq!(good["problems"], json!([]));
-    assert_eq!(keys(&good), ["ok", "problems", "tests"]);
+    assert_eq!(good["warnings"], json!([]));
+    assert_eq!(keys(&good), ["ok", "problems", "tests", "warnings"]);
     let tests = good["tests"].as_array().unwrap();
     assert_eq!(tests.len(), 2);
     for (index, test) in tests.iter().enumerate() {
@@ -53,7 +54,7 @@ fn json_has_exactly_the_promised_shape() {
     assert!(!problem["fix"].as_str().unwrap().is_empty());
 
     let missing = place.run(&["check", "--json", "missing.toml"]).ends_with(78).json();
-    assert_eq!(keys(&missing), ["ok", "problems", "tests"]);
+    assert_eq!(keys(&missing), ["ok", "problems", "tests", "warnings"]);
     assert_eq!(
         (&missing["ok"], &missing["problems"][0]["file"]),
         (&json!(false), &json!("missing.toml"))
@@ -98,7 +99,11 @@ fn without_any_file_the_embedded_policy_is_judged_and_nothing_is_written() {
 fn what_serve_would_refuse_is_a_warning() {
     let place = Place::new();
     place.write("p.toml", &POLICY.replacen("[[test]]", "tls = \"intercept\"\n[[test]]", 1));
-    place.run(&["check", "p.toml"]).says("not available in this release");
+    let run = place.run(&["check", "--json", "p.toml"]).says("not available in this release");
+    let warning = &run.ends_with(0).json()["warnings"][0];
+    assert_eq!(keys(warning), ["column", "file", "fix", "line", "message"]);
+    assert_eq!((&warning["file"], &warning["line"]), (&json!("p.toml"), &json!(8)));
+    assert!(warning["fix"].as_str().unwrap().contains("leave"), "{warning}");
     let counted = "limits = { requests_per_minute = 5, tunnels = 1, bytes_up_per_day = \"1GiB\" }";
     place.write("p.toml", &POLICY.replacen("[[test]]", &format!("{counted}\n[[test]]"), 1));
     assert_eq!(place.run(&["check", "p.toml"]).ends_with(0).stderr, "");
@@ -106,5 +111,10 @@ fn what_serve_would_refuse_is_a_warning() {
     set_mode(&place.path("p.toml"), 0o666);
     let run = place.run(&["check", "--json", "p.toml"]).ends_with(0);
     assert!(run.stderr.contains("may be written by others"), "{}", run.stderr);
-    assert_eq!(run.json()["ok"], true);
+    let told = run.json();
+    assert_eq!((&told["ok"], &told["problems"]), (&json!(true), &json!([])));
+    let warning = &told["warnings"][0];
+    assert_eq!((&warning["file"], &warning["line"]), (&json!("p.toml"), &json!(1)));
+    assert!(warning["message"].as_str().unwrap().contains("may be written by others"));
+    assert!(warning["fix"].as_str().unwrap().contains("chmod"), "{warning}");
 }
