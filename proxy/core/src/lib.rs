@@ -47,9 +47,10 @@ pub use self::{
     own::is_of_this_machine,
     proxy::{BindError, Budgets, Handle, Ports, Proxy, RunError},
     record::{
-        ClosedBy, Extent, Fault, Flush, FlushError, HeadKey, HeadKeyError, KeptHead, LineHash,
-        NEWEST_HEAD, OnFailure, OpenError, PolicyChange, PublicKey, RecordError, RecordMetrics,
-        RecordSettings, Recorder, Verified, Verifier, segment_name, segments,
+        ClosedBy, Extent, Fault, Flush, FlushError, HeadKey, HeadKeyError, KeptHead, LONGEST_LINE,
+        LineHash, NEWEST_HEAD, OnFailure, OpenError, PolicyChange, PublicKey, RecordError,
+        RecordMetrics, RecordSettings, Recorder, Verified, Verifier, segment_name, segment_number,
+        segments,
     },
     resolve::{ResolverError, SystemError},
     roots::{Roots, RootsError},

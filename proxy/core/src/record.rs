@@ -22,9 +22,9 @@ pub use self::{
     end::{NEWEST_HEAD, OpenError},
     head::{HeadKey, HeadKeyError, PublicKey},
     ledger::{OnFailure, RecordSettings},
-    segments::{segment_name, segments},
+    segments::{segment_name, segment_number, segments},
     standing::RecordMetrics,
-    verify::{Extent, Fault, KeptHead, Verified, Verifier},
+    verify::{Extent, Fault, KeptHead, LONGEST as LONGEST_LINE, Verified, Verifier},
     writer::{Flush, FlushError, PolicyChange, RecordError, Recorder},
 };
 use self::{

@@ -11,6 +11,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use egret_proxy::segment_number;
+
 pub(crate) use self::{
     backward::Backward,
     decisions::Decisions,
@@ -38,9 +40,6 @@ mod time;
 
 #[cfg(test)]
 mod tests;
-
-/// A line that is longer than this is none of ours.
-const LINE_MAX: usize = 1 << 20;
 
 /// Why records cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -144,11 +143,9 @@ pub(crate) fn configuration(
     }
 }
 
-/// `NNNNNNNN.jsonl`; whatever else is in the directory is none of ours.
+/// Whatever has no number is none of ours.
 fn number(path: &Path) -> Option<u32> {
-    let stem = path.file_name()?.to_str()?.strip_suffix(".jsonl")?;
-    let digits = !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_digit());
-    stem.parse().ok().filter(|_| digits)
+    segment_number(path.file_name()?.to_str()?)
 }
 
 /// What was there and is not told.

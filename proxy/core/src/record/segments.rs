@@ -17,7 +17,7 @@ pub fn segments(directory: &Path) -> io::Result<Vec<u32>> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let name = entry?.file_name();
-        numbers.extend(name.to_str().and_then(number));
+        numbers.extend(name.to_str().and_then(segment_number));
     }
     numbers.sort_unstable();
     Ok(numbers)
@@ -32,8 +32,9 @@ pub(super) fn segment(directory: &Path, number: u32) -> PathBuf {
     directory.join(segment_name(number))
 }
 
-/// The number that a name stands for; nothing for a name that [`segment_name`] does not make.
-fn number(name: &str) -> Option<u32> {
+/// Returns the number that a name stands for; nothing for a name that [`segment_name`] does not
+/// make.
+pub fn segment_number(name: &str) -> Option<u32> {
     let number = name.strip_suffix(EXTENSION)?.parse().ok()?;
     (segment_name(number) == name).then_some(number)
 }

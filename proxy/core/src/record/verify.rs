@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The longest line that is read; egret writes none that is near it.
-pub(super) const LONGEST: usize = 1 << 20;
+pub const LONGEST: usize = 1 << 20;
 
 /// What is wrong with a line, or with the chain as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{LINE_MAX, Record, RecordsError, Skipped, Trail, forward::opened};
+use egret_proxy::LONGEST_LINE;
+
+use super::{Record, RecordsError, Skipped, Trail, forward::opened};
 
 const BLOCK: u64 = 1 << 16;
 
@@ -134,7 +136,7 @@ impl Segment {
                 Some(before) => before + 1,
                 None => {
                     searched = self.held.len().max(1);
-                    if self.held.len() > LINE_MAX {
+                    if self.held.len() > LONGEST_LINE {
                         // Too long to be ours, as what is cut from it will turn out to be.
                         self.held = vec![b'\n'];
                         searched = 1;

@@ -7,7 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{LINE_MAX, Record, RecordsError, Skipped, Trail};
+use egret_proxy::LONGEST_LINE;
+
+use super::{Record, RecordsError, Skipped, Trail};
 use crate::files;
 
 const BLOCK: usize = 1 << 18;
@@ -140,7 +142,7 @@ pub(super) fn take_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Re
         }
         let end = block.iter().position(|byte| *byte == b'\n');
         let piece = &block[..end.unwrap_or(block.len())];
-        too_long |= line.len() + piece.len() > LINE_MAX;
+        too_long |= line.len() + piece.len() > LONGEST_LINE;
         if too_long {
             line.clear();
         } else {

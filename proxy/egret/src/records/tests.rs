@@ -6,6 +6,7 @@ use std::{
 };
 
 use egret_policy::Timestamp;
+use egret_proxy::LONGEST_LINE;
 use tempfile::TempDir;
 
 use super::*;
@@ -59,6 +60,8 @@ fn both_directions_tell_the_same_across_segments_in_their_order() {
         ("00000001.jsonl", lines(0..3)),
         ("notes.txt", "none of ours\n".to_owned()),
         ("+0000011.jsonl", lines(0..1)),
+        ("1.jsonl", lines(0..1)),
+        ("000000003.jsonl", lines(0..1)),
     ]);
     let trail = Trail::open(folder.path()).unwrap();
     assert_eq!(forward(Forward::all(&trail).unwrap()), hosts(0..2000));
@@ -69,7 +72,7 @@ fn both_directions_tell_the_same_across_segments_in_their_order() {
 
 #[test]
 fn foreign_lines_are_counted_torn_ones_left_alone_and_long_ones_passed_over() {
-    let long = "x".repeat(3 * LINE_MAX);
+    let long = "x".repeat(3 * LONGEST_LINE);
     let text = format!("{}{{}}\n\n{long}\n{}{{\"seq\":", lines(0..2), lines(2..4));
     let folder = folder(&[("00000001.jsonl", text)]);
     let trail = Trail::open(folder.path()).unwrap();
