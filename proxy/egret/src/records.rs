@@ -8,6 +8,7 @@
 
 use std::{
     io,
+    os::unix::fs::DirEntryExt,
     path::{Path, PathBuf},
 };
 
@@ -115,21 +116,40 @@ impl Trail {
         &self.path
     }
 
-    /// The segments that are there, the oldest first.
+    /// The files that there are, the oldest first.
     fn segments(&self) -> Result<Vec<PathBuf>, RecordsError> {
-        let cannot = |source| RecordsError::read(&self.path, source);
-        if self.form == Form::File {
+        match self.form {
+            Form::Directory => Ok(self.listed()?.into_iter().map(|segment| segment.path).collect()),
             // Whoever names a link means the file; one among segments is none of them.
-            return Ok(vec![self.path.canonicalize().map_err(cannot)?]);
+            Form::File => match self.path.canonicalize() {
+                Ok(path) => Ok(vec![path]),
+                Err(source) => Err(RecordsError::read(&self.path, source)),
+            },
         }
+    }
+
+    /// The segments of the directory, the oldest first.
+    fn listed(&self) -> Result<Vec<Segment>, RecordsError> {
+        let cannot = |source| RecordsError::read(&self.path, source);
         let mut segments = Vec::new();
         for entry in self.path.read_dir().map_err(cannot)? {
-            let path = entry.map_err(cannot)?.path();
-            segments.extend(number(&path).map(|number| (number, path)));
+            let entry = entry.map_err(cannot)?;
+            let path = entry.path();
+            if let Some(number) = number(&path) {
+                segments.push(Segment { number, inode: entry.ino(), path });
+            }
         }
-        segments.sort();
-        Ok(segments.into_iter().map(|(_, path)| path).collect())
+        segments.sort_unstable();
+        Ok(segments)
     }
+}
+
+/// A file of a directory of records.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Segment {
+    number: u32,
+    inode: u64,
+    path: PathBuf,
 }
 
 /// The configuration that is in force where this is asked.

@@ -1,18 +1,23 @@
-//! Records as they are written, across rotation.
+//! Records as they are written, across rotation, and in the record that is begun anew where the
+//! directory, or what is in it, was moved away.
 //!
 //! Files are asked every [`INTERVAL`] instead of watched: it works on every file system, costs one
 //! `read` that finds nothing, and needs no other library. What a failing disk made the writer take
-//! back (a batch that was written by half) may be told, since nothing says so.
+//! back (a batch that was written by half) may be told, since nothing says so; no other line is
+//! told twice. A segment that was told is known again by its number and inode, in a directory that
+//! is held open, so that another one cannot be taken for it.
 
 use std::{
-    fs::File,
-    io::{BufReader, Seek},
-    path::PathBuf,
+    collections::BTreeSet,
+    fs::{File, Metadata},
+    io::{self, BufReader, Seek, SeekFrom},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use super::{
-    Form, RecordsError, Trail,
+    Form, RecordsError, Segment, Trail,
     backward::Position,
     forward::{Taken, opened, take_line},
     number,
@@ -25,7 +30,11 @@ pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(crate) struct Follow {
     trail: Trail,
+    /// The directory that the segments are in.
+    directory: Option<File>,
     current: Option<Current>,
+    /// Number and inode of each segment in it that was told, or is before those that are.
+    told: BTreeSet<(u32, u64)>,
     line: Vec<u8>,
 }
 
@@ -47,7 +56,20 @@ impl Follow {
             }),
             None => None,
         };
-        Ok(Self { trail: trail.clone(), current, line: Vec::new() })
+        let mut this = Self {
+            trail: trail.clone(),
+            directory: None,
+            current,
+            told: BTreeSet::new(),
+            line: Vec::new(),
+        };
+        if trail.form == Form::Directory {
+            this.directory = Some(this.open_directory()?);
+            let last = this.known();
+            let listed = trail.listed()?;
+            this.told.extend(listed.iter().filter(|other| Some(other.number) <= last).map(key));
+        }
+        Ok(this)
     }
 
     /// Tells every whole line that has been appended since.
@@ -61,26 +83,132 @@ impl Follow {
             if let Some(current) = &mut self.current {
                 current.read(&mut self.line, &mut told)?;
             }
-            let Some(path) = next else { return Ok(()) };
-            match opened(&path, 0) {
-                Ok(file) => self.current = Some(Current { path, file, offset: 0 }),
+            let Some(Next { segment, place }) = next else { return Ok(()) };
+            let offset = match (place, &self.current) {
+                (Place::There, Some(current)) => current.offset,
+                (Place::There | Place::Begin, _) => 0,
+            };
+            match opened(&segment.path, 0) {
+                Ok(file) => {
+                    self.told.insert(key(&segment));
+                    self.current = Some(Current { path: segment.path, file, offset });
+                }
                 Err(RecordsError::Absent { .. }) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    fn next_segment(&self) -> Result<Option<PathBuf>, RecordsError> {
+    fn next_segment(&mut self) -> Result<Option<Next>, RecordsError> {
         if self.trail.form == Form::File {
             return Ok(None);
         }
-        let known = self.current.as_ref().and_then(|current| number(&current.path));
-        let segments = self.trail.segments()?.into_iter();
-        Ok(segments.into_iter().find(|path| number(path) > known))
+        let listed = self.same_directory().and_then(|same| {
+            if !same {
+                self.told.clear();
+                self.directory = Some(self.open_directory()?);
+            }
+            self.trail.listed()
+        });
+        let segments = match listed {
+            Ok(segments) => segments,
+            // Moved away; it comes back, or another one takes its place.
+            Err(RecordsError::Absent { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let there: BTreeSet<_> = segments.iter().map(key).collect();
+        self.told.retain(|told| there.contains(told));
+        let known = self.known();
+        let in_place = self.current.as_ref().is_some_and(Current::is_in_place);
+        if !in_place
+            && let Some(current) = &self.current
+            && let Some(copy) = segments.iter().find(|segment| Some(segment.number) == known)
+            && let Some(length) = current.length_of_copy(&copy.path)?
+        {
+            self.told.extend(segments.iter().filter(|other| other <= &copy).map(key));
+            if length >= current.offset {
+                return Ok(Some(Next { segment: copy.clone(), place: Place::There }));
+            }
+        }
+        // Where ours is in its place, what is numbered before it was put back by somebody.
+        let after = known.filter(|_| in_place);
+        let mut segments = segments.into_iter();
+        let next = segments
+            .find(|segment| Some(segment.number) > after && !self.told.contains(&key(segment)));
+        Ok(next.map(|segment| Next { segment, place: Place::Begin }))
+    }
+
+    /// The number of the present segment.
+    fn known(&self) -> Option<u32> {
+        self.current.as_ref().and_then(|current| number(&current.path))
+    }
+
+    fn open_directory(&self) -> Result<File, RecordsError> {
+        let path = self.trail.path();
+        File::open(path).map_err(|source| RecordsError::read(path, source))
+    }
+
+    fn same_directory(&self) -> Result<bool, RecordsError> {
+        let Some(held) = &self.directory else { return Ok(false) };
+        let path = self.trail.path();
+        let there = path.metadata().and_then(|there| Ok(is_one(&held.metadata()?, &there)));
+        there.map_err(|source| RecordsError::read(path, source))
+    }
+}
+
+/// What is to be read after the present segment.
+struct Next {
+    segment: Segment,
+    place: Place,
+}
+
+/// Where in it to begin.
+#[derive(Clone, Copy)]
+enum Place {
+    Begin,
+    /// Where the present one ends, of which it is a copy.
+    There,
+}
+
+fn key(segment: &Segment) -> (u32, u64) {
+    (segment.number, segment.inode)
+}
+
+fn is_one(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+fn first_line(mut file: &File) -> io::Result<Option<Vec<u8>>> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut line = Vec::new();
+    match take_line(&mut BufReader::new(file), &mut line)? {
+        Taken::Line(_) => Ok(Some(line)),
+        Taken::TooLong(_) | Taken::End => Ok(None),
     }
 }
 
 impl Current {
+    /// Whether its name still leads to it.
+    fn is_in_place(&self) -> bool {
+        let there = self.path.symlink_metadata();
+        self.file.metadata().and_then(|file| Ok(is_one(&file, &there?))).unwrap_or(false)
+    }
+
+    /// The length of another file, if that is a copy: no two records begin with the same line.
+    fn length_of_copy(&self, path: &Path) -> Result<Option<u64>, RecordsError> {
+        let cannot = |source| RecordsError::read(path, source);
+        let other = match opened(path, 0) {
+            Ok(other) => other,
+            Err(RecordsError::Absent { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let first = first_line(&self.file).map_err(cannot)?;
+        if first.is_none() || first != first_line(&other).map_err(cannot)? {
+            return Ok(None);
+        }
+        Ok(Some(other.metadata().map_err(cannot)?.len()))
+    }
+
     fn read<E: From<RecordsError>>(
         &mut self,
         line: &mut Vec<u8>,
@@ -93,7 +221,7 @@ impl Current {
         if self.offset == length {
             return Ok(());
         }
-        self.file.seek(std::io::SeekFrom::Start(self.offset)).map_err(cannot)?;
+        self.file.seek(SeekFrom::Start(self.offset)).map_err(cannot)?;
         let mut reader = BufReader::new(&self.file);
         loop {
             match take_line(&mut reader, line).map_err(cannot)? {

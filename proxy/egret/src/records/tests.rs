@@ -162,6 +162,89 @@ fn what_is_appended_is_told_once_across_rotation_and_removal() {
     assert_eq!(poll(), hosts(6..7));
 }
 
+/// Tells what is followed, by the hosts of its lines.
+fn told(follow: &mut Follow) -> Vec<String> {
+    let mut told = Vec::new();
+    follow
+        .poll::<RecordsError>(|line| {
+            told.push(Record::read(line).unwrap().host.unwrap());
+            Ok(())
+        })
+        .unwrap();
+    told
+}
+
+fn followed(directory: &Path) -> Follow {
+    let trail = Trail::open(directory).unwrap();
+    let end = Backward::begin(&trail).unwrap().end().clone();
+    Follow::after(&trail, &end).unwrap()
+}
+
+#[test]
+fn a_record_that_is_begun_anew_is_told_once_from_its_first_line() {
+    let folder = folder(&[]);
+    let (audit, away) = (folder.path().join("audit"), folder.path().join("away"));
+    let write = |name: &str, text: String| {
+        fs::create_dir_all(&audit).unwrap();
+        fs::write(audit.join(name), text).unwrap();
+    };
+    write("00000001.jsonl", lines(0..1));
+    write("00000002.jsonl", lines(1..2));
+    let mut follow = followed(&audit);
+    // The directory is moved away, and another one takes its place, later and at once.
+    write("00000002.jsonl", lines(1..3));
+    fs::rename(&audit, &away).unwrap();
+    assert_eq!(told(&mut follow), hosts(2..3), "what was written last");
+    assert_eq!(told(&mut follow), [""; 0]);
+    write("00000001.jsonl", lines(10..12));
+    assert_eq!(told(&mut follow), hosts(10..12));
+    fs::remove_dir_all(&audit).unwrap();
+    write("00000001.jsonl", lines(20..21));
+    write("00000002.jsonl", lines(21..22));
+    assert_eq!(told(&mut follow), hosts(20..22));
+    // What is in it is moved away.
+    fs::rename(audit.join("00000001.jsonl"), folder.path().join("1")).unwrap();
+    fs::rename(audit.join("00000002.jsonl"), folder.path().join("2")).unwrap();
+    write("00000001.jsonl", lines(30..31));
+    assert_eq!(told(&mut follow), hosts(30..31));
+    assert_eq!(told(&mut follow), [""; 0]);
+}
+
+#[test]
+fn what_was_told_is_not_told_again_when_it_comes_back() {
+    let folder = folder(&[]);
+    let (audit, away) = (folder.path().join("audit"), folder.path().join("away"));
+    fs::create_dir(&audit).unwrap();
+    for (number, name) in (0..).zip(["00000001.jsonl", "00000002.jsonl", "00000003.jsonl"]) {
+        fs::write(audit.join(name), lines(number..number + 1)).unwrap();
+    }
+    let mut follow = followed(&audit);
+    // The very directory.
+    fs::rename(&audit, &away).unwrap();
+    assert_eq!(told(&mut follow), [""; 0]);
+    fs::rename(&away, &audit).unwrap();
+    assert_eq!(told(&mut follow), [""; 0]);
+    // The newest is gone, and those before it stay.
+    let newest = audit.join("00000003.jsonl");
+    fs::rename(&newest, &away).unwrap();
+    assert_eq!(told(&mut follow), [""; 0]);
+    fs::copy(&away, &newest).unwrap();
+    assert_eq!(told(&mut follow), [""; 0], "a copy of it");
+    // A copy of all of it, that is gone on with.
+    let copy = folder.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    for (number, name) in (0..).zip(["00000001.jsonl", "00000002.jsonl", "00000003.jsonl"]) {
+        fs::write(copy.join(name), lines(number..number + 1)).unwrap();
+    }
+    fs::rename(&audit, folder.path().join("old")).unwrap();
+    fs::rename(&copy, &audit).unwrap();
+    assert_eq!(told(&mut follow), [""; 0]);
+    let mut file = OpenOptions::new().append(true).open(&newest).unwrap();
+    file.write_all(line(3).as_bytes()).unwrap();
+    fs::write(audit.join("00000004.jsonl"), line(4)).unwrap();
+    assert_eq!(told(&mut follow), hosts(3..5));
+}
+
 #[test]
 fn following_an_empty_directory_begins_with_the_first_segment() {
     let folder = TempDir::new().unwrap();
