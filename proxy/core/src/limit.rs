@@ -23,7 +23,7 @@ pub use self::day::Day;
 pub(crate) use self::{
     account::{Budget, Moment, Reached, TunnelSeat},
     denials::{DenialSum, Denials, Over},
-    keep::keep,
+    keep::{keep, save},
 };
 use crate::{clock::Clock, seldom::Seldom, sharded::Sharded};
 

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashSet,
-    io,
+    io::{self, ErrorKind},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -45,6 +45,9 @@ const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 const LAST_CALL: Duration = Duration::from_secs(1);
 /// How long cut exchanges are given to write their completions.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long, at the end, the disk may take to have the day budgets.
+const SAVED_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the proxy is given to work with.
 pub struct Ports {
@@ -158,25 +161,33 @@ pub enum BindError {
     Interfaces(#[source] io::Error),
 }
 
-/// Why a proxy has ended that nobody had stopped: a part of it had, and half a proxy is none.
+/// Why a proxy has not ended as it should.
 #[derive(Debug, thiserror::Error)]
-#[error("what {part} has ended by itself")]
-pub struct RunError {
-    part: &'static str,
-    #[source]
-    source: Option<JoinError>,
+pub enum RunError {
+    /// Nobody had stopped it: a part of it had ended, and half a proxy is none.
+    #[error("what {part} has ended by itself")]
+    Part {
+        /// What the part does.
+        part: &'static str,
+        /// How it ended, if that was a panic.
+        #[source]
+        source: Option<JoinError>,
+    },
+    /// What was used of day budgets since they were saved last may be used again after a start.
+    #[error("save the day budgets at the end")]
+    Unsaved(#[source] io::Error),
 }
 
 impl RunError {
-    fn of(part: &'static str, end: Result<(), JoinError>) -> Self {
-        Self { part, source: end.err() }
+    fn of<T>(part: &'static str, end: Result<T, JoinError>) -> Self {
+        Self::Part { part, source: end.err() }
     }
 }
 
 /// A proxy that is bound and may serve.
 pub struct Proxy {
     shared: Arc<Shared>,
-    budgets: Arc<dyn BudgetStore>,
+    budgets: Budgets,
     bound: Vec<(Acceptor, Arc<Listener>)>,
     addresses: Vec<ListenAddress>,
 }
@@ -201,7 +212,8 @@ impl Proxy {
         let listening =
             addresses.iter().filter_map(ListenAddress::tcp).chain(settings.own).collect();
         let own = Own::new(listening, resolver.servers()).map_err(BindError::Interfaces)?;
-        let accounts = Accounts::new(policy.clone(), ports.clock.clone(), ports.budgets.used);
+        let accounts =
+            Accounts::new(policy.clone(), ports.clock.clone(), ports.budgets.used.clone());
         let shared = Arc::new(Shared {
             in_force: ArcSwap::from_pointee(InForce { workers: ports.workers, policy }),
             recorder: ports.recorder,
@@ -222,7 +234,7 @@ impl Proxy {
             last_call: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
-        Ok(Self { shared, budgets: ports.budgets.store, bound, addresses })
+        Ok(Self { shared, budgets: ports.budgets, bound, addresses })
     }
 
     /// Returns the bound addresses, in the order of the settings.
@@ -236,7 +248,8 @@ impl Proxy {
     }
 
     /// Serves until `stop`; then takes in what has come by then, lets it and what is open end within
-    /// `drain_timeout`, and cuts the rest. Where a part of it ends before, all is cut at once.
+    /// `drain_timeout`, and cuts the rest. Where a part of it ends before, all is cut at once. A disk
+    /// that does not take what was used of day budgets is not waited for, and told.
     pub async fn run(self, stop: CancellationToken) -> Result<(), RunError> {
         let Self { shared, budgets, bound, .. } = self;
         let mut accepting = JoinSet::new();
@@ -251,13 +264,16 @@ impl Proxy {
         tending.spawn(async move { following.resolver.follow(&following.own).await });
         let over = CancellationToken::new();
         let mut keeping = JoinSet::new();
-        keeping.spawn(limit::keep(shared.clone(), budgets, over.clone()));
+        keeping.spawn(limit::keep(shared.clone(), over.clone()));
+        let mut saving = JoinSet::new();
+        saving.spawn(limit::save(shared.clone(), budgets, over.clone()));
 
         let end = tokio::select! {
             () = stop.cancelled() => Ok(()),
             Some(end) = accepting.join_next() => Err(RunError::of("accepts connections", end)),
             Some(end) = tending.join_next() => Err(RunError::of("looks after what is open", end)),
             Some(end) = keeping.join_next() => Err(RunError::of("keeps the counts", end)),
+            Some(end) = saving.join_next() => Err(RunError::of("saves the day budgets", end)),
         };
         shared.stop.cancel();
         while accepting.join_next().await.is_some() {}
@@ -279,14 +295,26 @@ impl Proxy {
         }
         // Until here: what is open was to be cut when its rule expired.
         tending.abort_all();
-        // Last, so that it sees what the last exchanges used.
+        // Last, so that they see what the last exchanges used.
         over.cancel();
-        while let Some(kept) = keeping.join_next().await {
-            if let Err(error) = kept {
-                tracing::error!(%error, "counts could not be kept for the next start");
-            }
+        let by = (Instant::now() + SAVED_WITHIN).into();
+        let saved = match timeout_at(by, saving.join_next()).await {
+            Ok(Some(Ok(saved))) => saved,
+            Ok(Some(Err(error))) => Err(error.into()),
+            // It had ended before, which is told already.
+            Ok(None) => Ok(()),
+            Err(_) => Err(ErrorKind::TimedOut.into()),
+        };
+        match timeout_at(by, keeping.join_next()).await {
+            Ok(Some(Ok(())) | None) => {}
+            Ok(Some(Err(error))) => tracing::error!(%error, "record the last denials"),
+            // The records do not get through either then, and their end says so.
+            Err(_) => tracing::error!("the last denials were not recorded in time"),
         }
-        end
+        if let (Err(_), Err(error)) = (&end, &saved) {
+            tracing::error!(%error, "save the day budgets at the end");
+        }
+        end.and(saved.map_err(RunError::Unsaved))
     }
 }
 

@@ -154,6 +154,8 @@ pub(crate) enum Failure {
     Broken(#[source] Box<dyn Error + Send + Sync>),
     #[error("the disk has not taken the last records in time; those are missing")]
     Unflushed,
+    #[error("save the day budgets at the end")]
+    Unsaved(#[source] io::Error),
     #[error("print the answer")]
     Output(#[source] io::Error),
 }
@@ -241,6 +243,7 @@ impl Failure {
             | Self::Start(_)
             | Self::Broken(_)
             | Self::Unflushed
+            | Self::Unsaved(_)
             | Self::Output(_)
             | Self::Random(_) => Exit::Failure,
             Self::Verify(error) => match error {
@@ -360,6 +363,11 @@ impl Failure {
             Self::Unflushed => {
                 Some("find out why the disk under `[audit] path` stands still".to_owned())
             }
+            Self::Unsaved(_) => Some(
+                "find out why the disk under `state_dir` does not take them; what was used since \
+                 they were saved last counts as not used"
+                    .to_owned(),
+            ),
             Self::Invalid { .. }
             | Self::Write { .. }
             | Self::RecordEnd(_)

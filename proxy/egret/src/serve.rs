@@ -6,8 +6,7 @@
 //! end before the sockets has it, and nothing is bound. Only `listening ADDRESS` goes to stdout.
 
 use std::{
-    error::Error,
-    io,
+    io::{self, ErrorKind},
     net::SocketAddr,
     pin::pin,
     sync::{Arc, mpsc},
@@ -56,6 +55,10 @@ mod signals;
 
 /// How long what was cut may take to write its last records.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long the proxy may take to end when all is cut: its exchanges write their last records, and
+/// it gives the disk some seconds to take the day budgets.
+const CUT_WITHIN: Duration = Duration::from_secs(6);
 
 /// How long the disk may take to have all records.
 const FLUSH_WITHIN: Duration = Duration::from_secs(10);
@@ -229,10 +232,10 @@ impl Asked {
     ) -> Result<(), Failure> {
         let Self { stop, ready, supervisor, handle } = self;
         let open = || handle.live();
-        let broken = |error: Box<dyn Error + Send + Sync>| Failure::Broken(error);
+        let broken = |ended: Ended| Err(Failure::Broken(ended.into()));
         let end = tokio::select! {
-            ran = &mut running => return ran.map_err(|error| broken(error.into())),
-            ended = &mut ended => Err(broken(ended.into())),
+            ran = &mut running => return ran.map_err(ended_badly),
+            ended = &mut ended => broken(ended),
             name = signals.next() => Ok(name),
         };
         // Told first, so that nobody is sent to a socket that is about to close.
@@ -243,8 +246,8 @@ impl Asked {
             Ok(signal) => {
                 tracing::info!(signal, open = open(), "draining");
                 tokio::select! {
-                    ran = &mut running => return ran.map_err(|error| broken(error.into())),
-                    ended = &mut ended => Err(broken(ended.into())),
+                    ran = &mut running => return ran.map_err(ended_badly),
+                    ended = &mut ended => broken(ended),
                     name = signals.next() => Ok(name),
                 }
             }
@@ -253,9 +256,18 @@ impl Asked {
         let live = open();
         handle.cut(&Selector::All, ClosedBy::Drain);
         let end = end.map(|signal| tracing::info!(signal, open = live, "cutting"));
-        // Whatever does not end now ends with the runtime.
-        let _ = timeout(LAST_WORDS, running).await;
-        end
+        // Whatever does not end now ends with the runtime, before what it used could be saved.
+        let ran = timeout(CUT_WITHIN, running)
+            .await
+            .unwrap_or_else(|_| Err(RunError::Unsaved(ErrorKind::TimedOut.into())));
+        end.and(ran.map_err(ended_badly))
+    }
+}
+
+fn ended_badly(error: RunError) -> Failure {
+    match error {
+        RunError::Unsaved(source) => Failure::Unsaved(source),
+        error @ RunError::Part { .. } => Failure::Broken(error.into()),
     }
 }
 

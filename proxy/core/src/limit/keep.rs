@@ -1,47 +1,74 @@
-//! What is done every ten seconds, and once more at the end: sums of denials are recorded, day
-//! budgets saved, and accounts dropped that nobody needs.
+//! What is done every ten seconds, and once more at the end: sums of denials are recorded and
+//! accounts dropped that nobody needs; and apart from that, since a disk may stand still under it,
+//! day budgets are saved.
 //!
 //! Nothing waits for this, and nothing of it can refuse an exchange. What fails is said and tried
-//! again the next time.
+//! again the next time; what fails at the end is for whoever ends the proxy to tell.
 
-use std::{iter, sync::Arc, time::Duration};
+use std::{io, iter, sync::Arc, time::Duration};
 
 use tokio::{
     task::spawn_blocking,
-    time::{MissedTickBehavior, interval},
+    time::{Interval, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{BudgetStore, DenialSum, Denials, Used};
 use crate::{
-    proxy::Shared,
+    proxy::{Budgets, Shared},
     record::{self, RecordError},
 };
 
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Keeps the counts until `ended`; all that was counted by then is saved and recorded on return.
-pub(crate) async fn keep(
-    shared: Arc<Shared>,
-    store: Arc<dyn BudgetStore>,
-    ended: CancellationToken,
-) {
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut saved = shared.accounts.used(shared.moment());
+/// Records sums of denials and drops what nobody needs until `ended`; all that was denied by then
+/// is recorded on return.
+pub(crate) async fn keep(shared: Arc<Shared>, ended: CancellationToken) {
+    let mut ticks = ticks();
     loop {
-        let last = tokio::select! {
-            _ = ticks.tick() => false,
-            () = ended.cancelled() => true,
-        };
+        let last = is_last(&mut ticks, &ended).await;
         record_denials(&shared).await;
-        save(&shared, &store, &mut saved).await;
         let now = shared.moment();
         shared.accounts.sweep(now);
         shared.denials.sweep(now);
         if last {
             return;
         }
+    }
+}
+
+/// Saves the day budgets until `ended`; all that was used by then is saved on return, or is not for
+/// this reason. A save begins when the one before has ended, however long that takes.
+pub(crate) async fn save(
+    shared: Arc<Shared>,
+    budgets: Budgets,
+    ended: CancellationToken,
+) -> io::Result<()> {
+    let Budgets { used: mut saved, store } = budgets;
+    let mut ticks = ticks();
+    loop {
+        let last = is_last(&mut ticks, &ended).await;
+        let done = save_changed(&shared, &store, &mut saved).await;
+        if last {
+            return done;
+        }
+        if let Err(error) = done {
+            tracing::error!(%error, "save the day budgets");
+        }
+    }
+}
+
+fn ticks() -> Interval {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// Waits for the next round; whether it is the last.
+async fn is_last(ticks: &mut Interval, ended: &CancellationToken) -> bool {
+    tokio::select! {
+        _ = ticks.tick() => false,
+        () = ended.cancelled() => true,
     }
 }
 
@@ -79,17 +106,19 @@ async fn record_each<F: Future<Output = Result<(), RecordError>>>(
 }
 
 /// Saves what was used of day budgets, if that has changed.
-async fn save(shared: &Shared, store: &Arc<dyn BudgetStore>, saved: &mut Vec<Used>) {
+async fn save_changed(
+    shared: &Shared,
+    store: &Arc<dyn BudgetStore>,
+    saved: &mut Vec<Used>,
+) -> io::Result<()> {
     let used = shared.accounts.used(shared.moment());
     if used == *saved {
-        return;
+        return Ok(());
     }
     let (store, using) = (store.clone(), used.clone());
-    match spawn_blocking(move || store.save(&using)).await {
-        Ok(Ok(())) => *saved = used,
-        Ok(Err(error)) => tracing::error!(%error, "save the day budgets"),
-        Err(error) => tracing::error!(%error, "save the day budgets"),
-    }
+    spawn_blocking(move || store.save(&using)).await.unwrap_or_else(|error| Err(error.into()))?;
+    *saved = used;
+    Ok(())
 }
 
 #[cfg(test)]

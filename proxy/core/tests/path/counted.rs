@@ -1,10 +1,10 @@
 //! Limits that count over exchanges: each one's denial beside its nearest allow.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use egret_policy::{Worker, WorkerId};
-use egret_proxy::{IdentityKind, KnownWorker, Proofs, Settings};
+use egret_proxy::{IdentityKind, KnownWorker, Proofs, RunError, Settings};
 use egret_testkit::{
     client::{Channel, Patience, Segment, Tunnel},
     http1::Message,
@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     Claim, POLICY,
     origins::{open_websocket, speaking_websocket},
-    scene::{Scene, Stage, compile},
+    scene::{Around, Kept, Scene, Stage, compile},
 };
 
 pub(crate) const TRIALS: &[Claim] = &[
@@ -33,6 +33,7 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("an_answer_beyond_the_budget_is_cut", body_down),
     ("a_reload_keeps_the_counts_and_changes_the_figures_of_what_is_live", reload),
     ("a_restart_keeps_the_day", restart),
+    ("an_end_does_not_wait_for_a_disk_that_stands_still_and_tells", unsaved),
 ];
 
 fn policy(limits: &str) -> String {
@@ -331,4 +332,23 @@ fn restart(stage: &Stage) {
     assert_eq!(used[0].up, 10);
     let yesterday = stage.play_after(&limits, vec![]);
     assert_eq!(yesterday.client.request(&post(3)).unwrap().status(), 200);
+}
+
+fn unsaved(stage: &Stage) {
+    let (kept, few) = (Arc::<Kept>::default(), |settings: &mut Settings| {
+        settings.limits.denials_per_minute = NonZeroU32::MIN;
+    });
+    let around = Around { kept: kept.clone(), ..stage.surroundings() };
+    let mut scene = stage.play_in(&policy("bytes_up_per_day = 10"), few, around);
+    assert_eq!(scene.client.request(&post(7)).unwrap().status(), 200);
+    let denied = || scene.client.get("http://evil.test/").unwrap().status();
+    assert_eq!((denied(), denied()), (403, 429));
+    // Whoever saves waits for this.
+    let stands_still = kept.0.lock().unwrap();
+    scene.stop.cancel();
+    let end = scene.ended();
+    assert!(matches!(end, Err(RunError::Unsaved(_))), "{end:?}");
+    let sums = scene.records().iter().filter(|one| one["event"] == "audit.denials").count();
+    assert_eq!(sums, 1, "what is recorded does not hang on what is saved");
+    drop(stands_still);
 }

@@ -45,6 +45,8 @@ pub(crate) struct Around {
     pub(crate) on_failure: OnFailure,
     /// What was used of day budgets before.
     pub(crate) used: Vec<Used>,
+    /// Where it is kept.
+    pub(crate) kept: Arc<Kept>,
 }
 
 impl Stage {
@@ -92,6 +94,7 @@ impl Stage {
             audit: self.folder(),
             on_failure: OnFailure::Refuse,
             used: vec![],
+            kept: Arc::default(),
         }
     }
 
@@ -178,17 +181,16 @@ pub(crate) struct Scene {
     pub(crate) recorder: Recorder,
     audit: tempfile::TempDir,
     kept: Arc<Kept>,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     running: Option<JoinHandle<Result<(), RunError>>>,
 }
 
 impl Scene {
     fn open(settings: Settings, policy: Arc<Policy>, around: Around) -> Self {
-        let Around { workers, clock, audit, on_failure, used } = around;
+        let Around { workers, clock, audit, on_failure, used, kept } = around;
         let records = RecordSettings { on_failure, ..RecordSettings::in_directory(audit.path()) };
         let (recorder, flush) = record(records, clock.clone());
         let writer = recorder.clone();
-        let kept = Arc::new(Kept::default());
         let budgets = Budgets { used, store: kept.clone() };
         let metrics = Arc::<Metrics>::default();
         let counted = metrics.clone();
@@ -204,7 +206,8 @@ impl Scene {
                 tell.send((proxy.addresses().to_vec(), proxy.handle())).unwrap();
                 proxy.run(stopped).await
             });
-            drop(runtime);
+            // A store that stands still holds its thread for as long as it does.
+            runtime.shutdown_timeout(Duration::from_secs(1));
             // A trial that is over may have taken the folder of the records away.
             let _ = flush.wait();
             end
@@ -319,7 +322,7 @@ pub(crate) fn is_about_traffic(record: &Value) -> bool {
 
 /// Where day budgets are kept from one scene to the next.
 #[derive(Default)]
-struct Kept(Mutex<Vec<Used>>);
+pub(crate) struct Kept(pub(crate) Mutex<Vec<Used>>);
 
 impl BudgetStore for Kept {
     fn save(&self, used: &[Used]) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Day budgets over a restart of `egret serve`.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     thread,
@@ -75,6 +76,22 @@ fn a_restart_begins_where_the_day_was() {
     let serving = place.serve(&["serve"]);
     assert!(get(&serving, port).ends_with("hello"), "a larger budget has more left");
     end(serving);
+}
+
+#[test]
+fn an_end_that_could_not_save_them_is_no_good_end() {
+    let place = Place::ready();
+    let port = origin();
+    place.write("policy.toml", &policy(port, 10));
+    let serving = place.serve(&["serve"]);
+    assert!(get(&serving, port).starts_with("HTTP/1.1 200 "));
+    // In the way of what is saved.
+    let new = place.path("state/budgets.json.new");
+    fs::create_dir(&new).unwrap();
+    serving.signal(Signal::TERM);
+    serving.end().ends_with(1).says("save the day budgets").says("counts as not used");
+    fs::remove_dir(new).unwrap();
+    end(place.serve(&["serve"]));
 }
 
 #[test]
