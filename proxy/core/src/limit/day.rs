@@ -2,7 +2,8 @@
 //!
 //! Day and bytes share a word, so that midnight and a count cannot fall between each other: 16
 //! bits of days and 48 of bytes. A budget above 256 TiB a day is therefore one of 256 TiB. A clock
-//! that is set back keeps what was used; only a later day begins anew.
+//! that is set back keeps what was used, as of the day that it says now: only a later day begins
+//! anew, and the next one does.
 
 use std::{
     fmt,
@@ -56,24 +57,38 @@ impl DayBytes {
     /// Uses up to `wanted` bytes of what is left of `budget`, and returns how many these are.
     pub(super) fn draw(&self, today: Day, budget: u64, wanted: u64) -> u64 {
         let mut drawn = 0;
-        let word = |word| {
+        self.change(|word| {
             let used = used_on(word, today);
             drawn = budget.min(MOST).saturating_sub(used).min(wanted);
-            (drawn > 0).then(|| pack(today, used + drawn))
-        };
-        // Refused is only that nothing changes.
-        let _ = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, word);
+            if drawn > 0 { pack(today, used + drawn) } else { on(word, today) }
+        });
         drawn
     }
 
     pub(super) fn used(&self, today: Day) -> u64 {
+        self.change(|word| on(word, today));
         used_on(self.word.load(Ordering::Relaxed), today)
+    }
+
+    fn change(&self, mut to: impl FnMut(u64) -> u64) {
+        let changed = |word| Some(to(word)).filter(|changed| *changed != word);
+        // Refused is only that nothing changes.
+        let _ = self.word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed);
     }
 }
 
+/// What was used on a day that is still to come was used today: the clock was wrong, and would
+/// keep it until that day.
+fn on(word: u64, today: Day) -> u64 {
+    if day_of(word) > today.0 { pack(today, word & MOST) } else { word }
+}
+
 fn used_on(word: u64, today: Day) -> u64 {
-    let day = u16::try_from(word >> BYTE_BITS).unwrap_or(u16::MAX);
-    if day < today.0 { 0 } else { word & MOST }
+    if day_of(word) < today.0 { 0 } else { word & MOST }
+}
+
+fn day_of(word: u64) -> u16 {
+    u16::try_from(word >> BYTE_BITS).unwrap_or(u16::MAX)
 }
 
 fn pack(day: Day, bytes: u64) -> u64 {
@@ -124,6 +139,20 @@ mod tests {
         assert_eq!(bytes.draw(TUESDAY, 1000, 700), 700);
         assert_eq!(bytes.used(MONDAY), 700, "a clock that is set back keeps what was used");
         assert_eq!(bytes.draw(MONDAY, 1000, 700), 300);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_takes_one_day_and_not_all_until_then() {
+        const AHEAD: Day = Day(20_400);
+        for asks in [
+            |bytes: &DayBytes| bytes.draw(MONDAY, 1000, 1),
+            |bytes: &DayBytes| 1000 - bytes.used(MONDAY),
+        ] {
+            let bytes = DayBytes::restored(AHEAD, 1000);
+            assert_eq!(asks(&bytes), 0, "it is used up today");
+            assert_eq!(bytes.used(TUESDAY), 0, "and not tomorrow");
+            assert_eq!(bytes.draw(TUESDAY, 1000, 600), 600);
+        }
     }
 
     #[test]
