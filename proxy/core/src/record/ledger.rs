@@ -190,7 +190,7 @@ impl Ledger {
                     self.kept.seal(&mut self.chain, &message.line);
                 }
                 (OnFailure::Refuse | OnFailure::Continue, _) => {
-                    self.lost += 1;
+                    self.lost = self.lost.saturating_add(1);
                     self.standing.missing.add(1);
                 }
             }
@@ -208,7 +208,7 @@ impl Ledger {
             self.put(&piece)?;
             self.kept.forget(piece.len());
         }
-        self.lost += self.standing.take_lost();
+        self.lost = self.lost.saturating_add(self.standing.take_lost());
         if self.lost > 0 {
             let lost = Line { count: Some(self.lost), ..self.own_line(Event::Lost) };
             self.put_record(&lost)?;
@@ -240,7 +240,8 @@ impl Ledger {
 
     /// How many records are not written, and not on record as lost.
     fn missing(&self) -> u64 {
-        self.lost + self.standing.lost() + self.kept.lines()
+        // The count of an earlier process is whatever its file says.
+        self.lost.saturating_add(self.standing.lost()).saturating_add(self.kept.lines())
     }
 
     /// Signs where the chain has got to, unless nothing was written since, and puts the head

@@ -185,10 +185,17 @@ fn an_end_without_room_is_told_and_the_next_start_takes_it_down() {
             open().finish().unwrap();
             assert_eq!(lost(), [3], "once");
         }
+        // The largest that a file can say is counted on from.
+        fs::write(folder.path().join("missing.txt"), format!("{}\n", u64::MAX)).unwrap();
+        let mut next = open();
+        next.standing.lose();
+        next.finish().unwrap();
+        drop(next);
+        assert_eq!(lost(), [3, u64::MAX]);
         // One that cannot be read is done without.
         fs::write(folder.path().join("missing.txt"), "many").unwrap();
         open().finish().unwrap();
-        assert_eq!(lost(), [3]);
+        assert_eq!(lost(), [3, u64::MAX]);
     }
 }
 
