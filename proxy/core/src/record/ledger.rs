@@ -14,10 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use egret_policy::Timestamp;
 use serde::Serialize;
 
-use self::{kept::Kept, tally::Tally};
+use self::{kept::Kept, rotation::Believed, tally::Tally};
 use super::{
     chain::Chain,
     end::{self, End, NEWEST_HEAD, OpenError},
@@ -92,8 +91,7 @@ pub(super) struct Ledger {
     lost: u64,
     /// How many those are, and those that are kept, for a start after this process.
     tally: Tally,
-    /// The last time that could be believed, and when that was.
-    believed: (Timestamp, Instant),
+    believed: Believed,
     /// Whether the last line is a signed head.
     headed: bool,
     /// Whether the disk did not take what the kernel had.
@@ -118,7 +116,10 @@ impl Ledger {
         }
         let path = segment(directory, number);
         let file = continue_at(&path, length)?;
-        let believed = (newest.unwrap_or_else(|| clock.now()), Instant::now());
+        let believed = match newest {
+            Some(newest) => Believed::by_newest(newest, settings.keep),
+            None => Believed::by_clock(clock.now()),
+        };
         let (tally, lost) = Tally::open(directory);
         sync_directory(directory).map_err(using)?;
         let (event, count) = match torn {

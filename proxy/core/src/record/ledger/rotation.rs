@@ -69,8 +69,8 @@ impl Ledger {
         if !self.believes(now) {
             tracing::warn!(
                 clock = %now,
-                newest = %self.believed.0,
-                "no old records are removed: the clock is far ahead of the newest one"
+                newest = %self.believed.time,
+                "no old records are removed: the clock is far ahead of what it was"
             );
             return Ok(());
         }
@@ -117,21 +117,43 @@ impl Ledger {
 }
 
 impl Ledger {
-    /// Whether records may be removed by this time. One that is further ahead than they are kept
-    /// would remove all but the newest segment; whoever was off for so long waits for a day.
+    /// Whether records may be removed by this time.
     fn believes(&mut self, now: Timestamp) -> bool {
-        let (time, since) = self.believed;
-        let (now_is, was) = (SystemTime::from(now), SystemTime::from(time));
+        let Believed { time, since, leap } = self.believed;
         let passed = since.elapsed();
-        let ahead = now_is.duration_since(was).unwrap_or_default().saturating_sub(passed);
-        if ahead > self.settings.keep && passed < NOTICED {
+        let apart = SystemTime::from(now).duration_since(time.into()).unwrap_or_default();
+        if apart.saturating_sub(passed) > leap && passed < NOTICED {
             return false;
         }
-        self.believed = (now, Instant::now());
+        self.believed = Believed::by_clock(now);
         true
     }
 }
 
+/// The last time that could be believed, and when that was.
+pub(super) struct Believed {
+    time: Timestamp,
+    since: Instant,
+    /// How far ahead of it another may be.
+    leap: Duration,
+}
+
+impl Believed {
+    /// Before the clock is asked: nobody knows how long egret was off. A time that is further ahead
+    /// than records are kept would remove all but the newest segment; whoever was off for so long
+    /// waits for a day.
+    pub(super) fn by_newest(newest: Timestamp, keep: Duration) -> Self {
+        Self { time: newest, since: Instant::now(), leap: keep }
+    }
+
+    /// From here on it is known how long it was; a machine that sleeps for longer waits as above.
+    pub(super) fn by_clock(now: Timestamp) -> Self {
+        Self { time: now, since: Instant::now(), leap: LEAP }
+    }
+}
+
+/// How far a clock is set that was nearly right.
+const LEAP: Duration = Duration::from_hours(1);
 /// By when a clock that is far ahead has been set right.
 const NOTICED: Duration = Duration::from_hours(24);
 

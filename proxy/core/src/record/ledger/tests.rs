@@ -217,8 +217,8 @@ fn where_exchanges_go_on_what_is_missing_is_counted() {
     assert_eq!(place.figures(), [4, 2, 7], "those that found no room were not tried");
 }
 
-#[test]
-fn a_clock_that_is_far_ahead_removes_nothing() {
+/// A place with some segments, all of them written at noon.
+fn of_noon() -> (Place, Vec<u32>) {
     let mut place = Place::new(OnFailure::Refuse);
     place.ledger.settings.segment = 1;
     place.ledger.full_at = 1;
@@ -231,16 +231,42 @@ fn a_clock_that_is_far_ahead_removes_nothing() {
         let file = File::options().append(true).open(segment(place.folder.path(), *number));
         file.unwrap().set_modified(noon().now().into()).unwrap();
     }
+    (place, begun)
+}
+
+#[test]
+fn a_clock_that_is_far_ahead_removes_nothing() {
+    let (mut place, begun) = of_noon();
+    // As a start finds it.
+    let mut left = |newest: &str, time: &str| {
+        let keep = place.ledger.settings.keep;
+        place.ledger.believed = Believed::by_newest(newest.parse().unwrap(), keep);
+        place.ledger.clock = at(time);
+        place.ledger.remove_old();
+        segments(place.folder.path()).unwrap()
+    };
+    let noon = "2026-11-21T12:00:00Z";
+    for _ in 0..2 {
+        assert_eq!(left(noon, "2046-11-21T12:00:00Z"), begun, "by its time all are too old");
+    }
+    assert_eq!(left(noon, "2027-02-18T12:00:00Z"), begun);
+    let newest = "2027-02-18T12:00:00Z";
+    assert_eq!(left(newest, "2027-02-20T12:00:00Z"), begun[begun.len() - 1..]);
+}
+
+#[test]
+fn a_clock_that_leaps_while_it_runs_removes_nothing() {
+    let (mut place, begun) = of_noon();
+    place.ledger.settings.keep = Duration::from_mins(90);
     let mut left = |time: &str| {
         place.ledger.clock = at(time);
         place.ledger.remove_old();
         segments(place.folder.path()).unwrap()
     };
-    for _ in 0..2 {
-        assert_eq!(left("2046-11-21T12:00:00Z"), begun, "by its time all are too old");
-    }
-    assert_eq!(left("2027-02-18T12:00:00Z"), begun);
-    assert_eq!(left("2027-02-20T12:00:00Z"), begun[begun.len() - 1..]);
+    assert_eq!(left("2026-11-21T12:00:00Z"), begun);
+    assert_eq!(left("2026-11-22T11:00:00Z"), begun, "not a minute has gone by");
+    assert_eq!(left("2026-11-21T12:59:00Z"), begun, "set right, and not old enough");
+    assert_eq!(left("2026-11-21T13:58:00Z"), begun[begun.len() - 1..]);
 }
 
 #[test]
