@@ -1,8 +1,8 @@
 //! The record of what egret did: opened for `serve`, and judged by `egret audit`.
 
-use std::{path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
-use egret_proxy::{Clock, Flush, RecordSettings, Recorder};
+use egret_proxy::{Clock, Flush, RecordSettings, Recorder, segments};
 
 use crate::{
     cli,
@@ -28,6 +28,22 @@ pub(crate) fn open(
     settings: &RecordSettings,
     clock: Arc<dyn Clock>,
 ) -> Result<(Recorder, Flush), Failure> {
+    let anew = key::is_there(state) && is_without_segments(&settings.directory);
     let key = key::for_serving(state, settings)?;
-    Recorder::open(settings.clone(), key, clock).map_err(Failure::Record)
+    let opened = Recorder::open(settings.clone(), key, clock).map_err(Failure::Record)?;
+    if anew {
+        // Not refused, since moving records away is what several errors advise.
+        tracing::warn!(
+            records = %settings.directory.display(),
+            "there is no record that `audit.key` has signed: a new chain begins"
+        );
+    }
+    Ok(opened)
+}
+
+fn is_without_segments(directory: &Path) -> bool {
+    match segments(directory) {
+        Ok(numbers) => numbers.is_empty(),
+        Err(error) => error.kind() == ErrorKind::NotFound,
+    }
 }

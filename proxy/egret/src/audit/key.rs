@@ -14,7 +14,11 @@ use std::{
 
 use egret_proxy::{HeadKey, HeadKeyError, RecordSettings, Recorder};
 
-use crate::{failure::Failure, files::own_user, state};
+use crate::{
+    failure::Failure,
+    files::{self, own_user},
+    state,
+};
 
 /// Why the record cannot be signed.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,11 @@ impl KeyError {
             }
         }
     }
+}
+
+/// Whether there was a start before this one.
+pub(super) fn is_there(state: &Path) -> bool {
+    files::is_there(&state.join(NAME))
 }
 
 /// Reads the key, or makes it where there is none and no record is signed under another. The state

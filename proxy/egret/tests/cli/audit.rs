@@ -264,6 +264,24 @@ fn a_start_that_is_refused_makes_no_key() {
 }
 
 #[test]
+fn a_record_that_is_gone_is_begun_anew_and_that_is_said() {
+    const ANEW: &str = "a new chain begins";
+    let place = Place::ready();
+    let start = || {
+        let serving = place.serve(&["serve"]);
+        serving.signal(Signal::TERM);
+        serving.end().ends_with(0)
+    };
+    for _ in 0..2 {
+        let run = start();
+        assert!(!run.stderr.contains(ANEW), "{}", run.stderr);
+    }
+    fs::remove_dir_all(place.path("state/audit")).unwrap();
+    start().says(ANEW).says("\"records\":\"./state/audit\"");
+    verify(&place, &[]).ends_with(0);
+}
+
+#[test]
 fn the_key_is_its_owners_alone() {
     let place = recorded();
     let key = place.path(KEY);
