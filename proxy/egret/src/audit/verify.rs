@@ -279,7 +279,10 @@ fn told(report: &Report, kept: bool, extent: Extent) -> String {
     if let Some(key) = &report.key {
         text += &format!("  signed under key {key}\n");
     }
-    if report.since_head > 0 {
+    if report.heads == 0 {
+        text += "  it holds no signed head: anybody who could write the files may have written \
+                 them anew\n";
+    } else if report.since_head > 0 {
         let lines = tally(report.since_head, "line");
         text += &format!("  {lines} after the last signed head: only as good as the file\n");
     }

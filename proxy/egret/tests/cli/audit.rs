@@ -87,6 +87,7 @@ fn a_record_verifies_however_it_is_named() {
         assert_eq!(run.stderr, "", "{named:?}");
         let kept = named.contains(&"--head");
         assert_eq!(run.stdout.contains("no head from elsewhere"), !kept, "{}", run.stdout);
+        assert!(!run.stdout.contains("it holds no signed head"), "{}", run.stdout);
         let json = verify(&place, &[named, &["--json"]].concat()).ends_with(0).json();
         assert_eq!(json["ok"], true);
         let total = lines(&place, FIRST).len();
@@ -133,7 +134,9 @@ fn a_cut_at_the_end_of_a_line_is_what_a_kept_head_shows() {
     fs::remove_file(place.path(HEAD)).unwrap();
     verify(&place, &["state/audit"])
         .ends_with(0)
-        .says("after the last signed head: only as good as the file")
+        .says(
+            "it holds no signed head: anybody who could write the files may have written them anew",
+        )
         .says("no head from elsewhere was given");
     let run = verify(&place, &["state/audit", "--head", "kept.json", "--json"]).ends_with(3);
     assert_eq!(run.json()["findings"][0]["fault"], "head_missing");

@@ -25,9 +25,11 @@ pub(crate) fn shape(text: &str) -> String {
 }
 
 /// A header with the date; what has been recorded since the last head, of which there is one every
-/// ten seconds.
+/// ten seconds, or that there is none yet.
 fn depends_on_the_time(line: &str) -> bool {
-    line.to_lowercase().starts_with("date:") || line.contains(" after the last signed head")
+    line.to_lowercase().starts_with("date:")
+        || line.contains(" after the last signed head")
+        || line.contains("it holds no signed head")
 }
 
 /// What `audit verify` has judged, without how much that was.
