@@ -139,16 +139,16 @@ impl Live {
         })
     }
 
-    /// Cuts all of the workers that are `gone`, and whatever stands where `lost` says that it may
-    /// not any more.
+    /// Cuts, by policy, all of the workers that are `gone`, and whatever stands where `lost` says
+    /// that it may not any more.
     pub(crate) fn cut_losers(
         &self,
         gone: &HashSet<WorkerId>,
         lost: impl Fn(&Standing) -> bool,
     ) -> usize {
-        self.cut_each(|entry| match &entry.worker {
-            Some(worker) if gone.contains(worker) => Some(ClosedBy::Revoked),
-            Some(_) | None => lost(&entry.standing).then_some(ClosedBy::Policy),
+        self.cut_where(ClosedBy::Policy, |entry| {
+            let is_gone = entry.worker.as_ref().is_some_and(|worker| gone.contains(worker));
+            is_gone || lost(&entry.standing)
         })
     }
 
@@ -158,15 +158,11 @@ impl Live {
     }
 
     fn cut_where(&self, by: ClosedBy, chosen: impl Fn(&Entry) -> bool) -> usize {
-        self.cut_each(|entry| chosen(entry).then_some(by))
-    }
-
-    fn cut_each(&self, cause: impl Fn(&Entry) -> Option<ClosedBy>) -> usize {
         let began = Instant::now();
         let mut cut = 0;
         for shard in &self.shards {
             for entry in lock(shard).values() {
-                if let Some(by) = cause(entry) {
+                if chosen(entry) {
                     entry.cut.now(by);
                     self.metrics.cut.of(by).add(1);
                     cut += 1;
@@ -343,6 +339,31 @@ mod tests {
         drop(registration);
         assert_eq!(live.len(), 0);
         assert_eq!(live.cut(&Selector::All, ClosedBy::Drain), 0);
+    }
+
+    #[test]
+    fn a_reload_cuts_by_policy_whoever_is_gone_and_whatever_has_lost() {
+        let live = Live::new(Arc::default());
+        let cuts = [Cut::default(), Cut::default(), Cut::default()];
+        let entries = cuts.each_ref().map(|cut| live.enter(cut));
+        for (entry, id) in entries.iter().zip(["gone", "lost", "kept"]) {
+            entry.identify(&worker(id));
+        }
+        let authority = Authority::connect("a.test:443").unwrap();
+        let lost = worker("lost");
+        let worker = Arc::new(Worker { id: lost.clone(), labels: Default::default() });
+        let tunnel = Standing::Tunnel { worker, authority, peer: None, selected: None };
+        entries[1].stand(None, &[], tunnel);
+
+        let gone = HashSet::from([WorkerId::parse("gone").unwrap()]);
+        let has_lost = |standing: &Standing| match standing {
+            Standing::Tunnel { worker, .. } => worker.id == lost,
+            Standing::Nothing | Standing::Request { .. } => false,
+        };
+        assert_eq!(live.cut_losers(&gone, has_lost), 2);
+
+        let policy = Some(ClosedBy::Policy);
+        assert_eq!(cuts.map(|cut| cut.by()), [policy, policy, None]);
     }
 
     #[test]

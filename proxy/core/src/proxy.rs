@@ -357,7 +357,7 @@ impl Handle {
         let shared = &self.0;
         shared.accounts.figure(policy);
         for worker in gone {
-            shared.pool.cut(worker, ClosedBy::Revoked);
+            shared.pool.cut(worker, ClosedBy::Policy);
         }
         shared.live.cut_losers(gone, |standing| shared.holds(policy, standing).is_err())
     }

@@ -74,9 +74,10 @@ label! {
         Duration = "duration",
         /// A size limit was passed.
         Limit = "limit",
-        /// The policy in force does not allow it, or no longer.
+        /// The policy in force does not allow it, or no longer; what a reload cuts, those of removed
+        /// workers included.
         Policy = "policy",
-        /// The worker's rights were taken away.
+        /// Somebody took the worker's rights away while it ran.
         Revoked = "revoked",
         /// The worker was quarantined.
         Quarantine = "quarantine",
