@@ -142,11 +142,15 @@ impl Policy {
         let furthest = tallies.reason();
         let (beating, first_deny) = (tallies.beating_deny(), tallies.first_deny());
         let https = self.candidate(Scheme::Https, &mut tallies.https);
-        let http = self.candidate(Scheme::Http, &mut tallies.http);
+        let mut http = self.candidate(Scheme::Http, &mut tallies.http);
         let mut tcp = self.candidate(Scheme::Tcp, &mut tallies.tcp);
+        // The tunnel opens for others, so only its first bytes show that those are not meant.
         if https.has_rule() || http.has_rule() {
-            // The tunnel opens for those, so only its first bytes show that they are not meant.
             tcp.call_unmatched(Reason::ProtocolNotAllowed);
+        }
+        if https.has_rule() {
+            // Where it is only reported, each request inside says by itself what it lacks.
+            http.call_refused(Reason::ProtocolNotAllowed);
         }
         let candidates = Candidates { https, http, tcp, furthest };
         if !candidates.are_none() {

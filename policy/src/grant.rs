@@ -222,7 +222,7 @@ impl TunnelGrant {
     }
 
     /// Says whether plain HTTP may go on in the tunnel at all. Which rule, each request inside
-    /// will say for itself.
+    /// will say for itself; where no rule is for it, the protocol is what is not allowed.
     pub fn select_http(&self) -> Result<Verdict, Denial> {
         match self.permit.candidates.http.right() {
             Ok(right) => Ok(right.verdict()),

@@ -262,10 +262,20 @@ impl Candidate {
     /// Gives what no rule matched another reason.
     pub(crate) fn call_unmatched(&mut self, reason: Reason) {
         for outcome in [&mut self.right, &mut self.without] {
-            match outcome {
-                Ok(Right::Reported(own)) => *own = reason,
-                Err(denial) if denial.reason != Reason::RuleDenied => denial.reason = reason,
-                Ok(Right::Rule(_)) | Err(_) => {}
+            if let Ok(Right::Reported(own)) = outcome {
+                *own = reason;
+            }
+        }
+        self.call_refused(reason);
+    }
+
+    /// Gives what no rule matched another reason where it is refused and not only reported.
+    pub(crate) fn call_refused(&mut self, reason: Reason) {
+        for outcome in [&mut self.right, &mut self.without] {
+            if let Err(denial) = outcome
+                && denial.reason != Reason::RuleDenied
+            {
+                denial.reason = reason;
             }
         }
     }

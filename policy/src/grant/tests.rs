@@ -108,6 +108,15 @@ fn a_protocol_without_a_rule_is_refused_once_it_shows() {
     let tls = claim(Sni::Name("a.test"));
     let opaque = |policy: &Policy| tunnel(policy, "a.test:443").opaque();
     assert_eq!([&web, &raw, &plain].map(opaque), [false, true, false]);
+    let http = |rules: &str| reason(tunnel(&policy(rules), "a.test:443").select_http());
+    let deny = "[[rule]]\nid = 'no'\neffect = 'deny'\nschemes = ['http']\n";
+    assert_eq!(http(WEB), Reason::ProtocolNotAllowed);
+    assert_eq!(http(&format!("{WEB}schemes = ['http']\n")), Reason::Allowed);
+    assert_eq!(http(&format!("{WEB}{deny}")), Reason::RuleDenied);
+    // Allowed on another port is not allowed here.
+    let elsewhere = "[[rule]]\nid = 'elsewhere'\neffect = 'allow'\nhosts = ['a.test']\n\
+                     schemes = ['http']\nports = [80]\n";
+    assert_eq!(http(&format!("{WEB}{elsewhere}")), Reason::ProtocolNotAllowed);
     let select = |policy: &Policy| {
         let tunnel = tunnel(policy, "a.test:443");
         [reason(tunnel.select_tls(tls, NOW)), reason(tunnel.select_opaque())]

@@ -277,12 +277,16 @@ async fn in_tunnel(
 ) -> Result<Answer, Refusal> {
     connection.admit()?;
 
-    // 2 parse
-    let (method, target) = Head::in_tunnel(fact, request.headers(), &tunnel.authority, draft)?;
-
-    // 3 identify: whoever opened the tunnel.
+    // 3 identify: whoever opened the tunnel, and answers for all that is sent into it.
     draft.worker(&tunnel.worker);
     registration.identify(&tunnel.worker.id);
+
+    // 2 parse: what the tunnel is not for is refused as that, whatever else is wrong with it.
+    let head = Head::in_tunnel(fact, &tunnel.authority, draft)?;
+    if let Some(denial) = &tunnel.refused {
+        return Err(denial.clone().into());
+    }
+    let (method, target) = head.agreed(request.headers())?;
 
     // 4 decide
     let outbound = Outbound::new(connection, draft, request);

@@ -51,12 +51,11 @@ impl Head {
     }
 
     /// Reads a head that was sent as plain HTTP into a tunnel to `tunnel`; see `for_proxy`.
-    pub(crate) fn in_tunnel(
-        fact: &HeadFact,
-        headers: &HeaderMap,
+    pub(crate) fn in_tunnel<'f>(
+        fact: &'f HeadFact,
         tunnel: &Authority,
         draft: &mut Draft,
-    ) -> Result<(Box<str>, Target), Refusal> {
+    ) -> Result<Inside<'f>, Refusal> {
         let passed = passed(fact, draft)?;
         if passed.method == "CONNECT" {
             return Err(Refusal::ConnectInTunnel);
@@ -68,10 +67,23 @@ impl Head {
                 .inspect(|target| draft.target(target)),
             false => absolute(&passed.target, draft),
         };
-        let method: Box<str> = Method::parse(&passed.method)?.as_str().into();
-        let target = target?;
-        agreed(passed, headers, &target)?;
-        Ok((method, target))
+        let method = Method::parse(&passed.method)?.as_str().into();
+        Ok(Inside { passed, method, target: target? })
+    }
+}
+
+/// What a head inside a tunnel asks for, while the rest of it has not been judged.
+pub(crate) struct Inside<'f> {
+    passed: &'f PassedHead,
+    method: Box<str>,
+    target: Target,
+}
+
+impl Inside<'_> {
+    /// Holds everything else in the head against its target.
+    pub(crate) fn agreed(self, headers: &HeaderMap) -> Result<(Box<str>, Target), Refusal> {
+        agreed(self.passed, headers, &self.target)?;
+        Ok((self.method, self.target))
     }
 }
 

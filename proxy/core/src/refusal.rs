@@ -299,7 +299,10 @@ impl Refusal {
             | Self::Draining
             | Self::Audit(_)
             | Self::Internal => true,
-            Self::Denied(denial) => denial.reason == Reason::TargetMalformed,
+            // In the second case, the end of a tunnel that was not opened for it.
+            Self::Denied(denial) => {
+                [Reason::TargetMalformed, Reason::ProtocolNotAllowed].contains(&denial.reason)
+            }
             Self::HostMismatch
             | Self::Identity(_)
             | Self::HttpsInCleartext

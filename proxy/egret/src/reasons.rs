@@ -76,10 +76,11 @@ pub(crate) fn meaning(code: &str) -> Meaning {
              this release.",
         ),
         "egress.protocol_not_allowed" => (
-            "The tunnel carries neither TLS nor HTTP.",
+            "The tunnel carries another protocol than it was opened for.",
             Cure::Rule,
-            "A rule with `schemes = [\"tcp\"]` relays whatever comes, uninspected; it cannot stand \
-             beside a rule of another scheme for the same worker, host and port.",
+            "Plain HTTP needs a rule with scheme `http` for this port. For what is neither that nor \
+             TLS, a rule with `schemes = [\"tcp\"]` relays whatever comes, uninspected; it cannot \
+             stand beside a rule of another scheme for the same worker, host and port.",
         ),
         "egress.target_malformed" => (
             "The target can be read in more than one way.",

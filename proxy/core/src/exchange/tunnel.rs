@@ -9,7 +9,8 @@ use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 use egret_policy::{
-    Authority, HostName, Passage, Scheme, Sni, TlsClaim, TunnelAsk, TunnelGrant, Worker,
+    Authority, Denial, HostName, Passage, Reason, Scheme, Sni, TlsClaim, TunnelAsk, TunnelGrant,
+    Worker,
 };
 use hyper::upgrade::OnUpgrade;
 use tokio::{sync::Mutex, time::timeout};
@@ -44,6 +45,8 @@ pub(crate) struct HttpTunnel {
     pub(super) worker: Arc<Worker>,
     pub(super) authority: Authority,
     pub(super) grant: TunnelGrant,
+    /// Why nothing inside goes on, where the tunnel was opened for other protocols.
+    pub(super) refused: Option<Denial>,
     pub(super) origin: Mutex<Origin>,
     /// Dropped when nothing that began in the tunnel goes on any more.
     _open: DropGuard,
@@ -155,35 +158,8 @@ async fn select(
         Err(_) => return close(&connection, draft, Refusal::FirstBytesTimeout).await,
         Ok(Err(_) | Ok(FirstBytes::NeedMore)) => return leave(&connection, draft, &grant).await,
         Ok(Ok(FirstBytes::Http)) => {
-            draft.selected(Scheme::Http.as_str(), None);
-            // Cleartext can be answered in cleartext: where http is denied, each request inside is
-            // told so, and the tunnel's own record says it as well.
-            let mut seat = None;
-            match grant.select_http() {
-                Ok(verdict) => {
-                    let seated = grant
-                        .http_outcome(now)
-                        .map_or(Ok(None), |counted| shared.accounts.seat(&worker.id, counted));
-                    match seated {
-                        Ok(seated) => seat = seated,
-                        Err(error) => return close(&connection, draft, error.into()).await,
-                    }
-                    if let Err(error) = draft.allow(verdict, None).await {
-                        return close(&connection, draft, Refusal::Audit(error)).await;
-                    }
-                }
-                Err(denial) => {
-                    let refusal = Refusal::from(denial);
-                    if connection.may_record(&draft, &refusal).is_err() {
-                        draft.discard(Code::RateLimited);
-                        return None;
-                    }
-                    draft.deny(refusal.code(), refusal.rule()).await;
-                }
-            }
-            let tunnel = PlainTunnel { worker, authority, grant, origin, end, seat };
-            pass_http(connection, draft, registration, tunnel).await;
-            return None;
+            let tunnel = PlainTunnel { worker, authority, grant, origin, end };
+            return open_http(connection, draft, registration, tunnel).await;
         }
         Ok(Ok(FirstBytes::Tls(hello))) => {
             let sni = match &hello.sni {
@@ -293,8 +269,47 @@ struct PlainTunnel {
     grant: TunnelGrant,
     origin: Socket,
     end: End,
-    /// Until the tunnel has ended.
-    seat: Option<TunnelSeat>,
+}
+
+/// Serves a tunnel that carries plain HTTP. Cleartext can be answered in cleartext: where it is
+/// denied, the requests inside are told so, and the tunnel's own record says it as well.
+async fn open_http(
+    connection: Arc<Connection>,
+    mut draft: Draft,
+    registration: Registration,
+    tunnel: PlainTunnel,
+) -> Option<Passing> {
+    let shared = &connection.shared;
+    draft.selected(Scheme::Http.as_str(), None);
+    let (seat, refused) = match tunnel.grant.select_http() {
+        Ok(verdict) => {
+            let counted = tunnel.grant.http_outcome(shared.clock.now());
+            let seated = counted
+                .map_or(Ok(None), |counted| shared.accounts.seat(&tunnel.worker.id, counted));
+            let seat = match seated {
+                Ok(seat) => seat,
+                Err(error) => return close(&connection, draft, error.into()).await,
+            };
+            if let Err(error) = draft.allow(verdict, None).await {
+                return close(&connection, draft, Refusal::Audit(error)).await;
+            }
+            (seat, None)
+        }
+        Err(denial) => {
+            let refusal = Refusal::from(denial.clone());
+            if connection.may_record(&draft, &refusal).is_err() {
+                draft.discard(Code::RateLimited);
+                return None;
+            }
+            draft.deny(refusal.code(), refusal.rule()).await;
+            // A deny is told by each request, which is decided by itself.
+            (None, Some(denial).filter(|denial| denial.reason == Reason::ProtocolNotAllowed))
+        }
+    };
+    pass_http(connection, draft, registration, tunnel, refused).await;
+    // It counts until the tunnel has ended.
+    drop(seat);
+    None
 }
 
 /// Serves the requests inside a tunnel. Boxed, because each of them is an `exchange` again.
@@ -303,9 +318,11 @@ fn pass_http(
     draft: Draft,
     registration: Registration,
     tunnel: PlainTunnel,
+    refused: Option<Denial>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
-        let PlainTunnel { worker, authority, grant, origin, end, seat: _seat } = tunnel;
+        let PlainTunnel { worker, authority, grant, origin, end } = tunnel;
+        let is_refused = refused.is_some();
         let standing = standing_of(&worker, &authority, Some(grant.peer()), Some(Selected::Http));
         registration.stand(None, &[], standing);
         let _timer = connection.shared.metrics.tunnel(Carries::Http);
@@ -315,14 +332,17 @@ fn pass_http(
         let origin = Mutex::new(origin);
         let over = CancellationToken::new();
         let _open = over.clone().drop_guard();
-        let tunnel = Arc::new(HttpTunnel { worker, authority, grant, origin, _open });
+        let tunnel = Arc::new(HttpTunnel { worker, authority, grant, refused, origin, _open });
         accept::serve_tunnel(&connection, tunnel.clone(), end, ended.clone()).await;
         tunnel.origin.lock().await.end();
         drop(tunnel);
         // A WebSocket that began inside goes on.
         over.cancelled().await;
-        let by_origin = ended.is_cancelled();
-        draft.complete(if by_origin { ClosedBy::Upstream } else { ClosedBy::Client });
+        draft.complete(match (is_refused, ended.is_cancelled()) {
+            (true, _) => ClosedBy::Policy,
+            (false, true) => ClosedBy::Upstream,
+            (false, false) => ClosedBy::Client,
+        });
     })
 }
 

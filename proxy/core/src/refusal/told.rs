@@ -270,7 +270,7 @@ fn denied(reason: Reason) -> Row {
         Reason::ProtocolNotAllowed => (
             421,
             "http_request_denied",
-            "The tunnel carries neither TLS nor HTTP, and no rule allows scheme tcp.",
+            "No rule allows what this tunnel carries: TLS, plain HTTP or anything else.",
         ),
         // A denial never carries it; refusing is the safe reading of one that does.
         Reason::Allowed => (403, "http_request_denied", "No rule allows this."),

@@ -17,7 +17,9 @@ pub(crate) const TRIALS: &[Claim] = &[
     ("a_hidden_server_name_is_cut_unless_the_rule_allows_it", ech),
     ("a_hello_in_pieces_is_judged_whole", fragmented),
     ("plain_http_in_a_tunnel_is_decided_request_by_request", plain_http),
-    ("cleartext_is_never_judged_as_https", https_in_cleartext),
+    ("cleartext_in_a_tunnel_for_tls_is_refused_as_that_and_closed", https_in_cleartext),
+    ("cleartext_that_a_rule_denies_is_told_by_that_rule", denied_cleartext),
+    ("cleartext_that_is_only_reported_passes", reported_cleartext),
     ("another_host_inside_a_tunnel_is_misdirected", plain_http_other_host),
     ("anything_else_needs_scheme_tcp", opaque),
     ("a_server_that_speaks_first_is_heard_under_scheme_tcp", server_first),
@@ -142,16 +144,57 @@ fn https_in_cleartext(stage: &Stage) {
     let scene = stage.play(&policy);
     let mut tunnel = scene.client.tunnel("api.example.com:443").unwrap();
     let head = "GET https://api.example.com/secret HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
-    assert_eq!(inside(&mut tunnel.channel, head), 403);
+    assert_eq!(inside(&mut tunnel.channel, head), 421);
+    let others = "GET /secret HTTP/1.1\r\nHost: www.example.org\r\n\r\n";
     let head = "GET /secret HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n";
-    let mut tunnel = scene.client.tunnel("api.example.com:443").unwrap();
-    assert_eq!(inside(&mut tunnel.channel, head), 403);
+    for head in [others, head] {
+        let mut tunnel = scene.client.tunnel("api.example.com:443").unwrap();
+        let twice = [head, head].concat();
+        let played = tunnel.channel.exchange(&[Segment::now(twice.as_bytes())], Patience::Brief);
+        let [reply] = &played.replies[..] else { panic!("{}", played.replies.len()) };
+        assert_eq!(reply.status(), 421);
+        assert!(reply.reason().starts_with("egress.protocol_not_allowed "));
+        assert!(tunnel.channel.is_closed_within(Duration::from_secs(3)));
+    }
+    let inner = scene.record("the request's own decision", |record| {
+        record["path"] == "/secret" && record["event"] == "completion"
+    });
+    assert_eq!(inner["reason"], "egress.protocol_not_allowed");
+    assert_eq!((&inner["worker"], &inner["closed_by"]), (&"anonymous".into(), &"policy".into()));
     assert!(stage.origin.connections().iter().all(|connection| connection.wire().is_empty()));
     let decision = scene.record("the tunnel's own decision", |record| {
         record["method"] == "CONNECT" && record["event"] == "decision"
     });
     assert_eq!(decision["verdict"], "deny");
-    assert_eq!(decision["reason"], "egress.scheme_not_allowed");
+    assert_eq!(decision["reason"], "egress.protocol_not_allowed");
+    let completion = scene.record("the tunnel's own completion", |record| {
+        record["method"] == "CONNECT" && record["event"] == "completion"
+    });
+    assert_eq!(completion["closed_by"], "policy");
+}
+
+fn denied_cleartext(stage: &Stage) {
+    let policy = POLICY.replace("\"http\", \"https\"", "\"https\"");
+    let deny = "[[rule]]\nid = \"no\"\neffect = \"deny\"\nschemes = [\"http\"]\n";
+    let scene = stage.play(&format!("{policy}{deny}"));
+    let mut tunnel = scene.client.tunnel("api.example.com:443").unwrap();
+    let head = "GET /secret HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n";
+    let played = tunnel.channel.exchange(&[Segment::now(head.as_bytes())], Patience::Brief);
+    assert_eq!(played.replies[0].status(), 403);
+    assert!(played.replies[0].reason().starts_with("egress.rule_denied "));
+}
+
+fn reported_cleartext(stage: &Stage) {
+    let policy = POLICY.replace("\"http\", \"https\"", "\"https\"");
+    let report = policy.replace("[[rule]]", "[defaults]\nmode = \"report\"\n[[rule]]");
+    let scene = stage.play(&report);
+    let mut tunnel = scene.client.tunnel("api.example.com:80").unwrap();
+    let head = "GET /secret HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
+    assert_eq!(inside(&mut tunnel.channel, head), 200);
+    let decision = scene.record("what it lacks", |record| {
+        record["reason"] == "egress.scheme_not_allowed" && record["path"] == "/secret"
+    });
+    assert_eq!(decision["verdict"], "would_deny");
 }
 
 fn plain_http_other_host(stage: &Stage) {
