@@ -97,7 +97,7 @@ impl fmt::Display for Denial {
             Reason::EchRefused => {
                 "the ClientHello is or looks encrypted; intercept, or allow it with `ech`"
             }
-            Reason::ProtocolNotAllowed => "neither TLS nor HTTP, and no rule has scheme tcp",
+            Reason::ProtocolNotAllowed => "no rule has the scheme of what the tunnel carries",
             Reason::TargetMalformed => "the target has no single meaning",
         })?;
         match &self.detail {

@@ -32,7 +32,8 @@ pub enum Reason {
     SniMismatch,
     /// The ClientHello is, or looks, encrypted.
     EchRefused,
-    /// What a tunnel carries is neither TLS nor HTTP, and no rule has it with scheme tcp.
+    /// What a tunnel carries is nothing that it was opened for: plain HTTP without a rule of that
+    /// scheme, or what is neither that nor TLS without one of scheme tcp.
     ProtocolNotAllowed,
     /// The target has no single meaning.
     TargetMalformed,
