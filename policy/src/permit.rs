@@ -143,6 +143,17 @@ impl TunnelPermit {
         candidates.filter_map(move |candidate| candidate.outcome(&self.ground, now))
     }
 
+    /// Says whether plain HTTP may go on in the tunnel, as far as that is known before its host is
+    /// resolved.
+    pub fn select_http(&self) -> Result<Verdict, Denial> {
+        self.candidates.http.right().map(Right::verdict).map_err(Denial::clone)
+    }
+
+    /// Returns the first rule under which plain HTTP may go on in the tunnel.
+    pub fn http_rule(&self, now: Timestamp) -> Option<&RuleId> {
+        self.candidates.http.live(now).next().map(|rule| &rule.id)
+    }
+
     /// Returns the revision of the policy that decided.
     pub fn revision(&self) -> Revision {
         self.ground.revision

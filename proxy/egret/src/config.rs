@@ -49,6 +49,17 @@ pub(crate) struct Config {
     pub(crate) roots: Option<PathBuf>,
 }
 
+impl Config {
+    /// Where egret listens, and the name servers that it asks, as far as this says so: never a
+    /// worker's target.
+    pub(crate) fn own_endpoints(&self) -> Vec<SocketAddr> {
+        let Settings { listeners, dns, own, .. } = &self.settings;
+        let listening = listeners.iter().filter_map(|listener| listener.address.tcp());
+        let asked = dns.servers.iter().flatten().map(|server| server.address);
+        listening.chain(self.metrics).chain(asked).chain(own.iter().copied()).collect()
+    }
+}
+
 /// Where a configuration comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Origin {

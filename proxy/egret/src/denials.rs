@@ -16,7 +16,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
-use egret_policy::{Loaded, Policy, Timestamp, source::shown};
+use egret_policy::{Loaded, OwnAddresses, Policy, Timestamp, source::shown};
 use tokio::{
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
@@ -128,7 +128,7 @@ impl Denials {
             Cure::Rule => {
                 // Whoever was quick has the lines in the policy already.
                 let law = self.law()?;
-                let denied = asked.judged(&law.policy, law.now).verdict != Judged::Allow;
+                let denied = law.judged(&asked).verdict != Judged::Allow;
                 denied.then(|| law.remedies(&asked).into_iter().next()).flatten()
             }
             Cure::Network | Cure::None => None,
@@ -141,7 +141,8 @@ impl Denials {
         if self.law.as_ref().is_none_or(|(_, known)| *known != state) {
             let source = files::read(&self.policy).ok()?;
             let Loaded { policy, .. } = Policy::load(&source.text);
-            self.law = Some((Law::new(source, policy?, Timestamp::now()), state));
+            self.law =
+                Some((Law::new(source, policy?, OwnAddresses::default(), Timestamp::now()), state));
         }
         self.law.as_ref().map(|(law, _)| law)
     }

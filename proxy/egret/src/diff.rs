@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use egret_policy::{Outline, Policy, Timestamp};
+use egret_policy::{Outline, OwnAddresses, Policy, Timestamp};
 
 use self::{changes::Change, told::Told};
 use crate::{
@@ -117,12 +117,13 @@ struct Key {
     method: String,
     url: String,
     protocol: crate::asked::Protocol,
+    for_server: bool,
     addresses: Vec<std::net::IpAddr>,
 }
 
 impl Key {
     fn of(asked: &Asked) -> Self {
-        let Asked { worker, method, url, authority: _, protocol, addresses } = asked;
+        let Asked { worker, method, url, authority: _, protocol, for_server, addresses } = asked;
         let labels: String = worker.labels.iter().map(|pair| format!(" {pair:?}")).collect();
         let mut addresses = addresses.clone();
         addresses.sort();
@@ -131,13 +132,15 @@ impl Key {
             method: method.clone(),
             url: url.clone(),
             protocol: *protocol,
+            for_server: *for_server,
             addresses,
         }
     }
 }
 
 fn flip(asked: &Asked, target: String, old: &Policy, new: &Policy, now: Timestamp) -> Option<Flip> {
-    let (old, new) = (asked.judged(old, now), asked.judged(new, now));
+    let own = OwnAddresses::default();
+    let (old, new) = (asked.judged(old, &own, now), asked.judged(new, &own, now));
     if old.verdict == new.verdict {
         return None;
     }

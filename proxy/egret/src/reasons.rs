@@ -76,7 +76,8 @@ pub(crate) fn meaning(code: &str) -> Meaning {
              this release.",
         ),
         "egress.protocol_not_allowed" => (
-            "The tunnel carries another protocol than it was opened for.",
+            "The tunnel carries what no rule allows in it: neither TLS nor HTTP, or HTTP in \
+             cleartext.",
             Cure::Rule,
             "Plain HTTP needs a rule with scheme `http` for this port. For what is neither that nor \
              TLS, a rule with `schemes = [\"tcp\"]` relays whatever comes, uninspected; it cannot \

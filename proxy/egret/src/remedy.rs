@@ -7,13 +7,13 @@
 //! any file.
 
 use egret_policy::{
-    AddressClass, Field, Host, Loaded, NearRule, Outline, Policy, TestOutcome, Timestamp, classify,
-    is_metadata,
+    AddressClass, Field, Host, Loaded, NearRule, Outline, OwnAddresses, Policy, TestOutcome,
+    Timestamp, classify, is_metadata,
 };
 use serde::Serialize;
 
 use crate::{
-    asked::{Asked, Protocol},
+    asked::{Asked, Outcome, Protocol},
     files::SourceText,
     records::Judged,
     toml_text::quoted,
@@ -26,6 +26,8 @@ pub(crate) struct Law {
     pub(crate) source: SourceText,
     pub(crate) policy: Policy,
     outline: Outline,
+    /// What egret keeps for itself, as far as it is known.
+    pub(crate) own: OwnAddresses,
     pub(crate) now: Timestamp,
 }
 
@@ -53,9 +55,19 @@ struct Draft {
 
 impl Law {
     /// Takes a policy that has been loaded from its text.
-    pub(crate) fn new(source: SourceText, policy: Policy, now: Timestamp) -> Self {
+    pub(crate) fn new(
+        source: SourceText,
+        policy: Policy,
+        own: OwnAddresses,
+        now: Timestamp,
+    ) -> Self {
         let outline = Policy::outline(&source.text).unwrap_or_default();
-        Self { source, policy, outline, now }
+        Self { source, policy, outline, own, now }
+    }
+
+    /// Judges a request by the policy as it is.
+    pub(crate) fn judged(&self, asked: &Asked) -> Outcome {
+        asked.judged(&self.policy, &self.own, self.now)
     }
 
     /// The rules that come closest: those that name the host, and the one for other hosts that is
@@ -115,7 +127,7 @@ impl Law {
     fn tried(&self, draft: Draft, asked: &Asked) -> Option<Remedy> {
         let Loaded { policy, .. } = Policy::load(&draft.text);
         let policy = policy?;
-        if asked.judged(&policy, self.now).verdict != Judged::Allow {
+        if asked.judged(&policy, &self.own, self.now).verdict != Judged::Allow {
             return None;
         }
         let outcomes = policy.run_tests(self.now);
@@ -285,6 +297,9 @@ pub(crate) fn scheme(asked: &Asked) -> &'static str {
 
 /// The path, if a policy can name it. A worker may ask for `/**` to have somebody allow just that.
 fn path(asked: &Asked) -> Option<&str> {
+    if asked.for_server {
+        return None;
+    }
     let (_, rest) = asked.url.split_once("://")?;
     rest.find('/').map(|at| &rest[at..]).filter(|path| !path.contains('*'))
 }

@@ -9,7 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use egret_policy::{
-    AddressClass, Host, Loaded, Outline, Policy, Reason, Timestamp, classify, metadata_name,
+    AddressClass, Host, Loaded, Outline, OwnAddresses, Policy, Reason, Timestamp, classify,
+    metadata_name,
 };
 
 use self::{rules::Rules, text::written};
@@ -148,7 +149,7 @@ impl Seen {
             return self.leave_out(&why, target);
         }
         if let Some(base) = base {
-            let outcome = asked.judged(&base.policy, now);
+            let outcome = asked.judged(&base.policy, &OwnAddresses::default(), now);
             match (outcome.verdict, outcome.reason) {
                 (Judged::Allow, _) => {
                     self.covered += 1;

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use egret_policy::{Reason, Timestamp};
+use egret_policy::{OwnAddresses, Reason, Timestamp};
 
 use self::told::Told;
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     reasons::{Cure, meaning},
     records::{self, Backward, Judged, Record, Search, Trail, is_id},
     remedy::Law,
+    running::{self, Running},
 };
 
 mod told;
@@ -114,7 +115,12 @@ fn law(args: &cli::Why, environment: &Environment) -> Result<Law, Failure> {
         crate::config::Origin::Embedded => policy::users(environment)?,
     };
     let policy = policy::loaded(&source)?;
-    Ok(Law::new(source, policy, Timestamp::now()))
+    let mut own = OwnAddresses { endpoints: config.own_endpoints(), interfaces: Vec::new() };
+    // A port that the system chose is known while the proxy runs.
+    if let Ok(Running::Here { listeners }) = running::find(&config.state) {
+        own.endpoints.extend(listeners.into_iter().flatten());
+    }
+    Ok(Law::new(source, policy, own, Timestamp::now()))
 }
 
 fn judge(law: &Law, case: &Case) -> Told {
@@ -122,7 +128,7 @@ fn judge(law: &Law, case: &Case) -> Told {
     let code = decision.reason.as_deref().unwrap_or_default();
     let asked =
         Asked::of(decision).filter(|_| meaning(code).cure != Cure::None || is_by_rule(code));
-    let now = asked.as_ref().map(|asked| asked.judged(&law.policy, law.now));
+    let now = asked.as_ref().map(|asked| law.judged(asked));
     // What the policy of today says decides what can be done today.
     let today = now.as_ref().filter(|now| now.verdict != Judged::Allow);
     let cure = today.map_or(Cure::None, |now| meaning(now.reason.code()).cure);
@@ -134,10 +140,14 @@ fn judge(law: &Law, case: &Case) -> Told {
         }
         (_, Cure::None) | (None, _) => (Vec::new(), Vec::new()),
     };
-    Told::new(decision, completion.as_ref(), now, &nearest, remedies)
+    let own = asked.is_some_and(|asked| asked.is_own(&law.own)).then_some(OWN);
+    Told::new(decision, completion.as_ref(), now, &nearest, remedies).and_advice(own)
 }
 
 /// Whether the rules alone decide it, though no further one can help.
 fn is_by_rule(code: &str) -> bool {
     code == Reason::RuleDenied.code()
 }
+
+const OWN: &str = "It is a socket of egret itself or a name server that it asks: those are never \
+    opened to workers.";

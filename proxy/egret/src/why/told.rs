@@ -96,6 +96,11 @@ impl Told {
         }
     }
 
+    pub(super) fn and_advice(mut self, more: Option<&str>) -> Self {
+        self.advice.extend(more.map(str::to_owned));
+        self
+    }
+
     pub(super) fn drawn(&self, law: &Law, revision: &str) -> String {
         let mut text = self.head();
         text += &self.drawn_now(law, revision);
@@ -256,6 +261,10 @@ fn special(code: &str, record: &Record) -> Option<&'static str> {
     let method = record.method.as_deref().unwrap_or_default();
     let connects = method == "CONNECT";
     match code {
+        "egress.protocol_not_allowed" if record.scheme.as_deref() == Some("http") => Some(
+            "What was sent into the tunnel is HTTP in cleartext. A client that means TLS has to \
+             begin with it: look for an http:// URL with the port of https.",
+        ),
         "egress.address_forbidden" | "egress.host_not_allowed" if is_for_metadata(record) => Some(
             "Metadata services give away the identity of the machine. They are never unlocked, by \
              no rule and no `[[network.allow]]`; there is no fix but to do without.",

@@ -272,6 +272,28 @@ fn a_private_address_is_opened_by_a_network_entry_and_a_mixed_answer_too() {
 }
 
 #[test]
+fn what_egret_keeps_for_itself_is_not_offered() {
+    let place = place(|records| {
+        for port in [9181, 9182] {
+            records.decision(json!({
+                "host": "127.0.0.1", "port": port, "rule": "local", "addresses": ["127.0.0.1"],
+                "reason": "egress.address_forbidden",
+            }));
+        }
+    });
+    let rule = "\n[[rule]]\nid = \"local\"\neffect = \"allow\"\nhosts = [\"127.0.0.1\"]\n\
+                ports = [9181, 9182]\n";
+    place.write("policy.toml", &format!("{POLICY}{rule}"));
+    let config = super::place::CONFIG;
+    place.write("egret.toml", &format!("{config}\n[metrics]\naddress = \"127.0.0.1:9181\"\n"));
+    let said = place.run(&["why", "--last", "2", "--json"]).ends_with(0).json();
+    let [other, own] = [0, 1].map(|at| said["denials"][at].clone());
+    assert_eq!(own["remedies"], json!([]), "{own}");
+    assert!(own["advice"].to_string().contains("a socket of egret itself"), "{own}");
+    assert!(other["remedies"].to_string().contains("127.0.0.1/32"), "{other}");
+}
+
+#[test]
 fn a_policy_that_has_changed_since_is_said_to_have_and_may_allow_it_now() {
     let place = place(|records| {
         records.connect("api.example.com", 443);
