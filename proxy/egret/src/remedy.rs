@@ -160,7 +160,7 @@ impl Law {
             ),
             Field::Paths => {
                 let path = path(asked)?;
-                (quoted(path), format!("opens {path} on every host of rule `{id}`"))
+                (quoted(&path), format!("opens {path} on every host of rule `{id}`"))
             }
             Field::Workers | Field::Expires => return None,
         };
@@ -197,18 +197,21 @@ impl Law {
             "tcp" => "whatever is sent there, uninspected".to_owned(),
             scheme => scheme.to_owned(),
         };
+        if *protocol != Protocol::Request && scheme == "http" {
+            what += ", every method and path";
+        }
         if *protocol == Protocol::Request {
             lines += &format!("methods = [{}]\n", quoted(method));
             // Where rules tell the paths of the host apart, this one has to as well.
             let has_paths = |near: &NearRule| {
                 self.outline
                     .rule(near.id.as_str())
-                    .is_some_and(|rule| !rule.values("paths").is_empty())
+                    .is_some_and(|rule| rule.values("paths") != [EVERY])
             };
             let told_apart = near.iter().any(|near| misses(near, Field::Paths) || has_paths(near));
             if told_apart {
                 let path = path(asked)?;
-                lines += &format!("paths = [{}]\n", quoted(path));
+                lines += &format!("paths = [{}]\n", quoted(&path));
                 what += &format!(" {method} {path}");
             } else {
                 what += &format!(" {method}, every path");
@@ -261,6 +264,8 @@ impl Law {
 
 /// How many rules are told at most.
 const MOST: usize = 5;
+/// How an outline writes that a key is left out.
+const EVERY: &str = "*";
 
 fn misses(near: &NearRule, field: Field) -> bool {
     near.misses.iter().any(|(missed, _)| *missed == field)
@@ -295,13 +300,13 @@ pub(crate) fn scheme(asked: &Asked) -> &'static str {
     }
 }
 
-/// The path, if a policy can name it. A worker may ask for `/**` to have somebody allow just that.
-fn path(asked: &Asked) -> Option<&str> {
+/// The path as a pattern for it alone: a worker may ask for `/**` to have somebody allow just that.
+fn path(asked: &Asked) -> Option<String> {
     if asked.for_server {
         return None;
     }
     let (_, rest) = asked.url.split_once("://")?;
-    rest.find('/').map(|at| &rest[at..]).filter(|path| !path.contains('*'))
+    rest.find('/').map(|at| rest[at..].replace('*', "%2A"))
 }
 
 fn host(asked: &Asked) -> String {

@@ -241,7 +241,14 @@ fn advice(record: &Record, now: Option<&Outcome>, remedies: &[Remedy]) -> Vec<St
         advice.push(format!("In rule `{}`:\n      ech = \"allow\"", shown(rule)));
     }
     let hopeless = remedies.is_empty() && now.is_some() && advice.iter().all(String::is_empty);
-    if hopeless {
+    let method = record.method.as_deref().unwrap_or_default();
+    if hopeless && method.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        advice.push(format!(
+            "Methods are told apart by case, and rules can name them in capitals only: the client \
+             has to write `{}`.",
+            shown(&method.to_ascii_uppercase())
+        ));
+    } else if hopeless {
         advice.push(
             "No single line allows it beside the other rules of the policy: `egret explain` shows \
              them all."

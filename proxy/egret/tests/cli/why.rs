@@ -236,11 +236,41 @@ fn what_no_rule_cures_says_so_and_shows_no_lines() {
 #[test]
 fn a_worker_cannot_have_a_pattern_allowed_by_asking_for_it() {
     for path in ["/**", "/shut/*"] {
-        let (_, denial) = why(get("plain.test", path, "path_not_allowed"));
-        assert_eq!(denial["remedies"], json!([]), "{path}");
+        let (place, denial) = why(get("plain.test", path, "path_not_allowed"));
+        let remedies = denial["remedies"].as_array().unwrap();
+        assert!(!remedies.is_empty(), "{denial}");
+        for remedy in remedies {
+            place.write("amended.toml", &amended(remedy));
+            for (path, exit) in [(path, 0), ("/shut/other", 3), ("/", 3)] {
+                let url = format!("http://plain.test{path}");
+                place.run(&["explain", "GET", &url, "--policy", "amended.toml"]).ends_with(exit);
+            }
+        }
     }
-    let (_, denial) = why(get("plain.test", "/shut/x", "path_not_allowed"));
-    assert!(denial["remedies"].to_string().contains("/shut/x"), "{denial}");
+}
+
+#[test]
+fn a_rule_without_paths_gets_a_neighbour_without_them() {
+    let (place, _) = why(json!({
+        "method": "POST", "scheme": "http", "host": "open.test", "port": 80, "path": "/x",
+        "reason": "egress.method_not_allowed",
+    }));
+    let rule = "\n[[rule]]\nid = \"open\"\neffect = \"allow\"\nhosts = [\"open.test\"]\n\
+                schemes = [\"http\"]\nports = [80]\nmethods = [\"GET\"]\n";
+    place.write("policy.toml", &format!("{POLICY}{rule}"));
+    let said = place.run(&["why", "--json"]).ends_with(0).json();
+    let remedy = said["denials"][0]["remedies"][1].clone();
+    assert!(!remedy["lines"].as_str().unwrap().contains("paths"), "{remedy}");
+    assert!(remedy["opens"].as_str().unwrap().contains("http POST, every path"), "{remedy}");
+}
+
+#[test]
+fn a_method_in_small_letters_is_the_clients_to_mend() {
+    let mut record = get("plain.test", "/open/1", "method_not_allowed");
+    record["method"] = json!("get");
+    let (_, denial) = why(record);
+    assert_eq!(denial["remedies"], json!([]), "{denial}");
+    assert!(denial["advice"].to_string().contains("the client has to write `GET`"), "{denial}");
 }
 
 #[test]
