@@ -3,12 +3,13 @@
 //!
 //! It follows the records from outside, so the data path knows nothing of it; what it cannot keep
 //! up with is left to `egret tail --denied`. Denials are told apart by worker, host, port and
-//! reason, a bounded number of them, and only a few a second are told. The lines are tried on the
-//! policy file as it is then, which is read again when it has changed. Where stderr is no terminal
+//! reason, a bounded number of them, and only a few a second are told. The lines open as little as
+//! can be, say what they open, and are tried on the policy file as it is then, which is read again when it has changed. Where stderr is no terminal
 //! there is nobody to tell.
 
 use std::{
     collections::HashSet,
+    error::Error,
     fs::Metadata,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
@@ -52,8 +53,11 @@ pub(crate) fn show(records: &Path, policy: &Path) -> impl Future<Output = ()> + 
         loop {
             ticks.tick().await;
             // Files are read and policies tried, which is no work for the threads of the data path.
-            let polled = spawn_blocking(move || denials.poll().map(|text| (denials, text)));
-            let Ok(Ok((after, text))) = polled.await else { return };
+            let polled = spawn_blocking(move || {
+                let text = denials.poll(Timestamp::now());
+                (denials, text)
+            });
+            let Ok((after, text)) = polled.await else { return };
             denials = after;
             log::show(&text);
         }
@@ -68,6 +72,8 @@ struct Denials {
     /// The policy as it was read last, and what says whether the file is another since.
     law: Option<(Law, (u64, SystemTime))>,
     untold: u64,
+    /// Whether the records could not be read the last time.
+    failing: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -83,14 +89,15 @@ impl Denials {
         let trail = Trail::open(records)?;
         let records = Follow::after(&trail, Backward::begin(&trail)?.end())?;
         let policy = policy.to_owned();
-        Ok(Self { records, known: HashSet::new(), policy, law: None, untold: 0 })
+        Ok(Self { records, known: HashSet::new(), policy, law: None, untold: 0, failing: false })
     }
 
-    /// Returns what is to be told of what was recorded since.
-    fn poll(&mut self) -> Result<String, RecordsError> {
+    /// Returns what is to be told of what was recorded since. Records that cannot be read are told
+    /// once, and read the next time.
+    fn poll(&mut self, now: Timestamp) -> String {
         let Self { records, known, untold, .. } = self;
         let mut chosen = Vec::new();
-        records.poll::<RecordsError>(|line| {
+        let polled = records.poll::<RecordsError>(|line| {
             let Some(record) = Record::read(line).filter(Record::is_denial) else { return Ok(()) };
             let key = Key::of(&record);
             if known.contains(&key) {
@@ -106,7 +113,7 @@ impl Denials {
             known.insert(key);
             chosen.push(record);
             Ok(())
-        })?;
+        });
         let mut text = String::new();
         if chosen.is_empty() && self.untold > 0 {
             text = format!(
@@ -116,35 +123,44 @@ impl Denials {
             self.untold = 0;
         }
         for record in chosen {
-            let remedy = self.remedy(&record);
+            let remedy = self.remedy(&record, now);
             text += &drawn(&record, remedy.as_ref());
         }
-        Ok(text)
+        if let (Err(error), false) = (&polled, self.failing) {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            text += &format!(
+                "{DENIED}denials cannot be told{DENIED:#}: {error}{cause}; it is tried again, and \
+                 the records go on\n"
+            );
+        }
+        self.failing = polled.is_err();
+        text
     }
 
-    fn remedy(&mut self, record: &Record) -> Option<Remedy> {
+    fn remedy(&mut self, record: &Record, now: Timestamp) -> Option<Remedy> {
         let asked = Asked::of(record)?;
         match meaning(record.reason.as_deref()?).cure {
             Cure::Rule => {
                 // Whoever was quick has the lines in the policy already.
-                let law = self.law()?;
+                let law = self.law(now)?;
                 let denied = law.judged(&asked).verdict != Judged::Allow;
-                denied.then(|| law.remedies(&asked).into_iter().next()).flatten()
+                denied.then(|| law.least(&asked)).flatten()
             }
             Cure::Network | Cure::None => None,
         }
     }
 
-    fn law(&mut self) -> Option<&Law> {
+    fn law(&mut self, now: Timestamp) -> Option<&Law> {
         let metadata: Metadata = self.policy.metadata().ok()?;
         let state = (metadata.len(), metadata.modified().ok()?);
         if self.law.as_ref().is_none_or(|(_, known)| *known != state) {
             let source = files::read(&self.policy).ok()?;
             let Loaded { policy, .. } = Policy::load(&source.text);
-            self.law =
-                Some((Law::new(source, policy?, OwnAddresses::default(), Timestamp::now()), state));
+            self.law = Some((Law::new(source, policy?, OwnAddresses::default(), now), state));
         }
-        self.law.as_ref().map(|(law, _)| law)
+        let (law, _) = self.law.as_mut()?;
+        law.now = now;
+        Some(law)
     }
 }
 
@@ -169,12 +185,12 @@ fn drawn(record: &Record, remedy: Option<&Remedy>) -> String {
     let mut text = format!(
         "{style}{word}{style:#} {what} of {who}: {reason}  {FAINT}egret why {id}{FAINT:#}\n"
     );
-    let Some(Remedy { place, lines, .. }) = remedy else { return text };
+    let Some(Remedy { place, lines, opens, against: _ }) = remedy else { return text };
     text += &format!("  {FAINT}to allow it, {place}:{FAINT:#}\n");
     for line in lines.lines() {
         text += &format!("    {STRONG}{line}{STRONG:#}\n");
     }
-    text
+    text + &format!("  {FAINT}{opens}{FAINT:#}\n")
 }
 
 #[cfg(test)]
@@ -197,6 +213,17 @@ mod tests {
         .unwrap();
     }
 
+    fn at(hour: u8) -> Timestamp {
+        format!("2026-11-21T{hour}:00:00Z").parse().unwrap()
+    }
+
+    fn plain(told: &str) -> String {
+        anstream::adapter::strip_str(told).to_string()
+    }
+
+    const POLICY: &str =
+        "version = 1\n[[rule]]\nid = \"r\"\neffect = \"allow\"\nhosts = [\"a.b.test\"]\n";
+
     #[test]
     fn each_denial_is_told_once_with_lines_for_the_policy_as_it_is_then() {
         let folder = TempDir::new().unwrap();
@@ -205,10 +232,10 @@ mod tests {
         append(folder.path(), "before.test", "host_not_allowed");
         std::fs::write(&policy, "version = 1\n").unwrap();
         let mut denials = Denials::from_now(&records, &policy).unwrap();
-        assert_eq!(denials.poll().unwrap(), "");
+        assert_eq!(denials.poll(at(13)), "");
 
         append(folder.path(), "one.test", "host_not_allowed");
-        let told = anstream::adapter::strip_str(&denials.poll().unwrap()).to_string();
+        let told = plain(&denials.poll(at(13)));
         for said in [
             "✗ denied CONNECT one.test:443 of w: egress.host_not_allowed",
             "hosts = [\"one.test\"]",
@@ -216,20 +243,67 @@ mod tests {
             assert!(told.contains(said), "{told}");
         }
         append(folder.path(), "one.test", "host_not_allowed");
-        assert_eq!(denials.poll().unwrap(), "", "again");
+        assert_eq!(denials.poll(at(13)), "", "again");
 
-        std::fs::write(
-            &policy,
-            "version = 1\n[[rule]]\nid = \"r\"\neffect = \"allow\"\nhosts = [\"a.b.test\"]\n",
-        )
-        .unwrap();
+        std::fs::write(&policy, POLICY).unwrap();
         append(folder.path(), "c.b.test", "host_not_allowed");
-        let told = anstream::adapter::strip_str(&denials.poll().unwrap()).to_string();
-        assert!(told.contains("hosts = [\"a.b.test\", \"c.b.test\"]"), "{told}");
+        let told = plain(&denials.poll(at(13)));
+        // What opens it to every worker is not the least.
+        for said in ["hosts = [\"c.b.test\"]", "opens c.b.test:443 (https) to worker `w`"] {
+            assert!(told.contains(said), "{told}");
+        }
 
         append(folder.path(), "a.b.test", "host_not_allowed");
-        let told = anstream::adapter::strip_str(&denials.poll().unwrap()).to_string();
+        let told = plain(&denials.poll(at(13)));
         assert!(told.contains("a.b.test:443") && !told.contains("to allow it"), "{told}");
+    }
+
+    #[test]
+    fn lines_that_a_test_of_the_policy_speaks_against_are_not_shown() {
+        let folder = TempDir::new().unwrap();
+        let (records, policy) = (folder.path().join("audit"), folder.path().join("policy.toml"));
+        std::fs::create_dir(&records).unwrap();
+        let test =
+            "[[test]]\nworker = { id = \"w\" }\nurl = \"https://c.b.test/\"\nexpect = \"deny\"\n";
+        std::fs::write(&policy, format!("{POLICY}{test}")).unwrap();
+        let mut denials = Denials::from_now(&records, &policy).unwrap();
+        for (host, shown) in [("c.b.test", false), ("d.b.test", true)] {
+            append(folder.path(), host, "host_not_allowed");
+            let told = plain(&denials.poll(at(13)));
+            assert!(told.contains(host), "{told}");
+            assert_eq!(told.contains("to allow it"), shown, "{told}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_has_expired_since_allows_nothing() {
+        let folder = TempDir::new().unwrap();
+        let (records, policy) = (folder.path().join("audit"), folder.path().join("policy.toml"));
+        std::fs::create_dir(&records).unwrap();
+        std::fs::write(&policy, format!("{POLICY}expires = 2026-11-21T15:00:00Z\n")).unwrap();
+        let mut denials = Denials::from_now(&records, &policy).unwrap();
+        append(folder.path(), "a.b.test", "host_not_allowed");
+        let told = plain(&denials.poll(at(14)));
+        assert!(told.contains("a.b.test") && !told.contains("to allow it"), "{told}");
+        append(folder.path(), "a.b.test", "port_not_allowed");
+        let told = plain(&denials.poll(at(16)));
+        assert!(told.contains("hosts = [\"a.b.test\"]"), "{told}");
+    }
+
+    #[test]
+    fn records_that_cannot_be_read_for_a_while_are_told_once_and_then_go_on() {
+        let folder = TempDir::new().unwrap();
+        let (records, away) = (folder.path().join("audit"), folder.path().join("away"));
+        std::fs::create_dir(&records).unwrap();
+        let mut denials = Denials::from_now(&records, &folder.path().join("none")).unwrap();
+        std::fs::rename(&records, &away).unwrap();
+        assert!(
+            plain(&denials.poll(at(13))).contains("denials cannot be told: there are no records")
+        );
+        assert_eq!(denials.poll(at(13)), "", "again");
+        std::fs::rename(&away, &records).unwrap();
+        append(folder.path(), "one.test", "rule_denied");
+        assert!(plain(&denials.poll(at(13))).contains("one.test"));
     }
 
     #[test]
@@ -241,9 +315,9 @@ mod tests {
         for number in 0..5 {
             append(folder.path(), &format!("h{number}.test"), "rule_denied");
         }
-        let told = denials.poll().unwrap();
+        let told = denials.poll(at(13));
         assert_eq!(told.matches("denied").count(), 2, "the mark and the reason: {told}");
-        assert!(denials.poll().unwrap().contains("and 4 more denials"));
-        assert_eq!(denials.poll().unwrap(), "");
+        assert!(denials.poll(at(13)).contains("and 4 more denials"));
+        assert_eq!(denials.poll(at(13)), "");
     }
 }

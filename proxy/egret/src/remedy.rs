@@ -89,6 +89,15 @@ impl Law {
         drafts.filter_map(|draft| self.tried(draft, asked)).collect()
     }
 
+    /// The change that opens least: a rule for just this where one can be made, one word more in a
+    /// rule for others, too, only where none can. What the policy's own tests speak against is none.
+    pub(crate) fn least(&self, asked: &Asked) -> Option<Remedy> {
+        let near = self.nearest(asked);
+        let one_word = near.iter().filter_map(|near| self.one_word_more(near, asked));
+        let mut drafts = self.new_rule(asked, &near).into_iter().chain(one_word);
+        drafts.find_map(|draft| self.tried(draft, asked).filter(|one| one.against.is_empty()))
+    }
+
     /// The change that would open the addresses that were in the way, if they can be opened.
     pub(crate) fn openings(&self, asked: &Asked, rule: Option<&str>) -> Vec<Remedy> {
         let literal = match asked.authority.host() {
