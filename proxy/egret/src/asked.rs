@@ -106,6 +106,12 @@ impl Asked {
         outcome
     }
 
+    /// Whether it is an opaque tunnel to where the policy opens others: no rule can allow both.
+    pub(crate) fn is_beside(&self, policy: &Policy, now: Timestamp) -> bool {
+        let opens = || self.opened(policy, now).is_ok_and(|open| open.verdict == Judged::Allow);
+        self.protocol == Protocol::Opaque && opens()
+    }
+
     /// Whether it goes to where egret itself listens or asks.
     pub(crate) fn is_own(&self, own: &OwnAddresses) -> bool {
         let answers = self.answers().map(|answers| answers.addresses).unwrap_or_default();

@@ -128,7 +128,7 @@ pub(crate) enum Failure {
     Records(#[from] RecordsError),
     #[error("no record has the id {id}")]
     UnknownId { id: String },
-    #[error("what was suggested cannot be put in force: {why}")]
+    #[error("the given policy cannot be put in force as it is: {why}")]
     Suggestion { why: String },
     #[error("`{}` is not the id of a record", egret_policy::source::shown(text))]
     NotAnId { text: String },
@@ -298,10 +298,9 @@ impl Failure {
                  what `[audit] keep` no longer keeps is gone"
                     .to_owned(),
             ),
-            Self::Suggestion { .. } => Some(
-                "leave out `--base`, or narrow what is read with `--worker` and `--since`"
-                    .to_owned(),
-            ),
+            Self::Suggestion { .. } => {
+                Some("`egret check FILE` says all that is wrong with it".to_owned())
+            }
             Self::NotAnId { .. } => Some(
                 "write the 26 letters and digits after the code, as in \
                  `403 egress.host_not_allowed 01M7Z41WTFKF6DHDXCQHH7BESS`"

@@ -9,11 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use egret_policy::{
-    AddressClass, Host, Loaded, Outline, OwnAddresses, Policy, Reason, Timestamp, classify,
-    metadata_name,
+    AddressClass, Host, Method, Outline, OwnAddresses, Policy, Reason, TargetError, Timestamp,
+    classify, metadata_name, source::shown,
 };
 
-use self::{rules::Rules, text::written};
+use self::prove::proved;
 use crate::{
     asked::{Asked, Protocol},
     cli,
@@ -25,6 +25,7 @@ use crate::{
 };
 
 mod paths;
+mod prove;
 mod rules;
 mod text;
 
@@ -36,6 +37,8 @@ const PATHS: usize = 500;
 const METHODS: usize = 32;
 /// What is named of each kind of what is left out.
 const EXAMPLES: usize = 5;
+/// Opaque tunnels cannot be allowed beside others to the same place.
+const NEITHER: &str = "of neither TLS nor HTTP where TLS or HTTP was seen too";
 
 /// A policy that suggestions are added to.
 struct Base {
@@ -95,10 +98,7 @@ pub(crate) fn run(args: &cli::Suggest, environment: &Environment) -> Result<Exit
     let base = args.base.as_deref().map(base).transpose()?;
     let mut seen = read(args, &trail, base.as_ref())?;
     seen.settle();
-    let taken = base.as_ref().map(|base| &base.outline);
-    let rules = Rules::of(&seen, |id| taken.is_some_and(|outline| outline.rule(id).is_some()));
-    let text = written(base.as_ref().map(|base| base.text.as_str()), &rules, &seen);
-    prove(&text)?;
+    let text = proved(base.as_ref(), seen)?;
     output::text(&text)?;
     Ok(Exit::Done)
 }
@@ -108,20 +108,6 @@ fn base(path: &std::path::Path) -> Result<Base, Failure> {
     let policy = policy::loaded(&source)?;
     let outline = Policy::outline(&source.text).unwrap_or_default();
     Ok(Base { text: source.text, policy, outline })
-}
-
-/// A suggestion that could not be put in force is worse than none.
-fn prove(text: &str) -> Result<(), Failure> {
-    let Loaded { policy, problems, .. } = Policy::load(text);
-    let Some(policy) = policy else {
-        let first = problems.first().map(|problem| problem.message.clone());
-        return Err(Failure::Suggestion { why: first.unwrap_or_default() });
-    };
-    let failed = policy.run_tests(Timestamp::now()).into_iter().find(|test| !test.ok);
-    match failed {
-        Some(test) => Err(Failure::Suggestion { why: test.to_string() }),
-        None => Ok(()),
-    }
 }
 
 fn read(args: &cli::Suggest, trail: &Trail, base: Option<&Base>) -> Result<Seen, Failure> {
@@ -143,10 +129,10 @@ impl Seen {
         let asked = Asked::of(record);
         let target = asked.as_ref().map(|asked| asked.authority.to_string()).unwrap_or_default();
         let Some((asked, judged)) = asked.zip(record.verdict) else {
-            return self.leave_out("that cannot be understood, or of nobody known", target);
+            return self.leave_out("that cannot be understood, or of nobody known", 1, target);
         };
         if let Some(why) = unfit(record, &asked, judged) {
-            return self.leave_out(&why, target);
+            return self.leave_out(&why, 1, target);
         }
         if let Some(base) = base {
             let outcome = asked.judged(&base.policy, &OwnAddresses::default(), now);
@@ -156,8 +142,14 @@ impl Seen {
                     return;
                 }
                 (Judged::Deny, Reason::RuleDenied | Reason::AddressForbidden) => {
-                    return self
-                        .leave_out("that the given policy denies whatever is added", target);
+                    return self.leave_out(
+                        "that the given policy denies whatever is added",
+                        1,
+                        target,
+                    );
+                }
+                (Judged::Deny | Judged::WouldDeny, _) if asked.is_beside(&base.policy, now) => {
+                    return self.leave_out(NEITHER, 1, target);
                 }
                 (Judged::Deny | Judged::WouldDeny, _) => {}
             }
@@ -171,7 +163,7 @@ impl Seen {
         let place = Place { worker, host, port, scheme: scheme(asked) };
         let full = self.places.len() + self.unseen.len() >= PLACES;
         if full && !self.places.contains_key(&place) {
-            return self.leave_out("beyond what can be told apart", asked.authority.to_string());
+            return self.leave_out("beyond what can be told apart", 1, asked.authority.to_string());
         }
         match asked.protocol {
             // The requests inside have records of their own.
@@ -187,12 +179,12 @@ impl Seen {
                 // One such request must not open every path to its method.
                 if judged == Judged::Deny && !paths::is_plain(&path) {
                     let why = "denied with a path that a policy cannot name";
-                    return self.leave_out(why, asked.authority.to_string());
+                    return self.leave_out(why, 1, asked.authority.to_string());
                 }
                 let sight = self.places.entry(place).or_default();
                 if !sight.count(path, &asked.method, record, judged) {
                     let why = "with more methods than can be told apart";
-                    self.leave_out(why, asked.authority.to_string());
+                    self.leave_out(why, 1, asked.authority.to_string());
                 }
             }
             Protocol::Tls | Protocol::Opaque | Protocol::Request => {
@@ -201,9 +193,9 @@ impl Seen {
         }
     }
 
-    fn leave_out(&mut self, why: &str, target: String) {
-        let (count, examples) = self.left_out.entry(why.to_owned()).or_default();
-        *count += 1;
+    fn leave_out(&mut self, why: &str, count: u64, target: String) {
+        let (sum, examples) = self.left_out.entry(why.to_owned()).or_default();
+        *sum += count;
         if examples.len() < EXAMPLES && !target.is_empty() {
             examples.insert(target);
         }
@@ -228,17 +220,18 @@ impl Seen {
         let both: Vec<_> = self.places.keys().filter(is_both).cloned().collect();
         for place in both {
             let count = self.places.remove(&place).map_or(0, |sight| sight.plainly.count_all());
-            let why = "of neither TLS nor HTTP where TLS or HTTP was seen too";
-            let (sum, examples) = self.left_out.entry(why.to_owned()).or_default();
-            *sum += count;
-            if examples.len() < EXAMPLES {
-                examples.insert(format!("{}:{}", place.host, place.port));
-            }
+            self.leave_out(NEITHER, count, format!("{}:{}", place.host, place.port));
         }
     }
 }
 
 impl Sight {
+    fn count_all(&self) -> u64 {
+        let requests =
+            self.requests.values().flat_map(BTreeMap::values).chain(self.beyond.values());
+        self.plainly.count_all() + requests.map(Tally::count_all).sum::<u64>()
+    }
+
     /// Counts a request; nothing is kept of one with a method too many.
     fn count(&mut self, path: String, method: &str, record: &Record, judged: Judged) -> bool {
         if !self.methods.contains(method) {
@@ -286,17 +279,28 @@ fn unfit(record: &Record, asked: &Asked, judged: Judged) -> Option<String> {
         return Some("that a rule denies".to_owned());
     }
     if judged == Judged::Deny && !for_want_of_a_rule.iter().any(|one| one.code() == reason) {
-        let code = egret_policy::source::shown(reason);
+        let code = shown(reason);
         return Some(format!("refused with {code}, for which no rule is missing"));
     }
-    if ["TRACE", "TRACK", "DEBUG"].contains(&asked.method.as_str()) {
-        return Some("with a method that is never forwarded".to_owned());
+    match Method::parse(&asked.method) {
+        Err(TargetError::MethodRefused) => {
+            return Some("with a method that is never forwarded".to_owned());
+        }
+        Ok(_) if asked.protocol != Protocol::Request || is_nameable(&asked.method) => {}
+        Ok(_) | Err(TargetError::Malformed(_) | TargetError::Scheme) => {
+            return Some("with a method that no rule can name".to_owned());
+        }
     }
     let cleartext = asked.protocol == Protocol::Request && scheme(asked) == "https";
     if cleartext && judged == Judged::Deny {
         return Some("that ask the proxy to speak TLS for them".to_owned());
     }
     None
+}
+
+/// Whether a policy can name the method, which it does in capitals.
+fn is_nameable(method: &str) -> bool {
+    method != "*" && method != "CONNECT" && !method.bytes().any(|byte| byte.is_ascii_lowercase())
 }
 
 impl Tally {

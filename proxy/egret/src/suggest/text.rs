@@ -32,9 +32,13 @@ pub(super) fn written(base: Option<&str>, rules: &Rules, seen: &Seen) -> String 
         text += &tests(rule, &naming);
     }
     if base.is_none() {
-        text += "\n[[test]]   # what was not seen is not allowed\n\
-                 url = \"https://not-seen.invalid/\"\nexpect = \"deny\"\n\
-                 reason = \"egress.host_not_allowed\"\n";
+        let numbered = (2..).map(|number| format!("not-seen-{number}.invalid"));
+        let mut names = std::iter::once("not-seen.invalid".to_owned()).chain(numbered);
+        let unseen = names.find(|name| !naming.contains_key(name.as_str())).unwrap_or_default();
+        text += &format!(
+            "\n[[test]]   # what was not seen is not allowed\nurl = \"https://{unseen}/\"\n\
+             expect = \"deny\"\nreason = \"egress.host_not_allowed\"\n"
+        );
     }
     text
 }

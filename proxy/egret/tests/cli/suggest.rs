@@ -260,16 +260,64 @@ fn a_base_is_kept_and_only_what_it_lacks_is_added() {
     assert!(text.contains("#   1 that the given policy denies whatever is added"), "{text}");
     assert_eq!(text.matches("seen-").count(), 2, "{text}");
     explained(&place, &["GET", "https://new.test/", "--worker", "w"], 0);
-    // A rule that cannot stand beside those of the base is not half suggested.
-    place.write(
-        "base.toml",
-        &base.replacen(
-            "hosts = [\"example.com\"]",
-            "suffixes = [\"test\"]\nschemes = [\"tcp\"]\nports = [443]",
-            1,
-        ),
-    );
-    place.run(&["suggest", "--base", "base.toml"]).ends_with(1).says("cannot be put in force");
+}
+
+#[test]
+fn what_cannot_stand_beside_a_base_takes_nothing_else_with_it() {
+    let place = place(&[
+        tunnel("w", "a.new.test", 8443),
+        tunnel("w", "b.other.test", 443),
+        tunnel("w", "c.new.test", 9443),
+        json!({ "host": "example.org", "port": 443, "reason": "egress.host_not_allowed" }),
+        json!({ "worker": "w", "host": "example.com", "port": 443, "scheme": "tcp", "reason": "egress.protocol_not_allowed" }),
+    ]);
+    let opaque = "[[rule]]\nid = \"opaque\"\neffect = \"allow\"\nsuffixes = [\"other.test\"]\n\
+                  schemes = [\"tcp\"]\nports = [443]\n\n[[test]]";
+    let base = super::place::POLICY.replacen("[[test]]", opaque, 1);
+    place.write("base.toml", &base);
+    let text = suggested(&place, &["--base", "base.toml"]);
+    for (url, exit) in [
+        ("https://a.new.test:8443/", 0),
+        ("https://c.new.test:9443/", 0),
+        ("https://b.other.test/", 3),
+        ("tcp://example.com:443", 3),
+        ("https://example.com/", 0),
+    ] {
+        explained(&place, &["GET", url, "--worker", "w"], exit);
+    }
+    for said in [
+        "#   1 of neither TLS nor HTTP where TLS or HTTP was seen too, such as example.com:443\n",
+        "such as https://b.other.test:443\n",
+        "for test 2 expected deny, got allow",
+        "such as https://example.org:443\n",
+    ] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+    // What is wrong with it by itself is not put down to what was seen.
+    place.write("base.toml", &base.replace("expect = \"deny\"", "expect = \"allow\""));
+    let run = place.run(&["suggest", "--base", "base.toml"]).ends_with(1);
+    assert!(run.stderr.contains("the given policy cannot be put in force"), "{}", run.stderr);
+}
+
+#[test]
+fn no_single_request_of_a_worker_keeps_the_others_from_being_suggested() {
+    let place = place(&[
+        request("w", "GET", "api.test", "/a"),
+        request("w", "get", "api.test", "/a"),
+        request("w", "*", "api.test", "/a"),
+        request("w", "TRacE", "api.test", "/a"),
+        tunnel("w", "not-seen.invalid", 443),
+        tunnel("w", "not-seen-2.invalid", 443),
+    ]);
+    let text = suggested(&place, &[]);
+    for said in [
+        "methods = [\"GET\"]",
+        "url = \"https://not-seen-3.invalid/\"",
+        "#   2 with a method that no rule can name, such as api.test:80\n",
+        "#   1 with a method that is never forwarded, such as api.test:80\n",
+    ] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
 }
 
 #[test]
