@@ -4,7 +4,7 @@
 //! A service becomes the label `service` of workers. The default becomes such a label, too: a rule
 //! without workers would also serve the services that have a list of their own. In Smokescreen a
 //! service's list wins over `global_deny_list`; here a deny wins always, which is less. A key of
-//! the file itself that is not known may be a list of denies, so it refuses.
+//! the file itself, or of a service, that is not known may be a list of denies, so it refuses.
 
 use std::{collections::BTreeSet, rc::Rc};
 
@@ -120,7 +120,11 @@ impl Service {
                     line,
                     "no request goes to another proxy; its own hosts are reached directly",
                 ),
-                _ => page.leave_out(line, &format!("`{key}` of `{name}` is not understood")),
+                _ => {
+                    let (key, name) = (plain(key), plain(&name));
+                    let problem = format!("`{key}` of `{name}` is not understood");
+                    return Err(Refused::new(line, problem));
+                }
             }
         }
         Ok(Self { line: node.line, name, hosts })

@@ -67,7 +67,6 @@ services:
     project: search
     action: report
     allowed_domains: *shared
-    surprise: 1
   - name: free
     project: search
     action: open
@@ -101,7 +100,7 @@ fn a_service_of_smokescreen_reaches_its_domains_and_no_other() {
     check(&policy, ("d", &[("service", "default")]), &default, &shared[..2]);
     // Who has no label is no service: it was not known to Smokescreen either.
     check(&policy, NOBODY, &[], &[&default[..], &shared[..]].concat());
-    for said in ["`no host` is not a host", "in `report`", "`surprise` of `old`", "line 10"] {
+    for said in ["`no host` is not a host", "in `report`", "line 10"] {
         assert!(policy.contains(said), "{said}\n{policy}");
     }
 }
@@ -130,6 +129,11 @@ fn what_smokescreen_would_deny_is_not_lost_with_a_line_that_is_not_understood() 
     check(&format!("version: v1\n{merged}\n"), 2, "`<<` puts other keys in");
     check(&format!("version: v1\nservices:\n  - {merged}\n"), 3, "`<<` puts other keys in");
     check("version: v1\nGlobal_deny_list: [bad.example]\n", 2, "`Global_deny_list` is not under");
+    let denied = "allowed_domains: [a.example]\n    denied_domains: [b.a.example]";
+    let service = format!("version: v1\nservices:\n  - name: s\n    {denied}\n");
+    check(&service, 5, "`denied_domains` of `s` is not understood");
+    let default = format!("version: v1\ndefault:\n    {denied}\n");
+    check(&default, 4, "`denied_domains` of `default` is not understood");
     check("", 1, "nothing in the file");
     check("- a\n", 1, "no table");
 }
@@ -423,6 +427,10 @@ fn nothing_of_the_file_gets_out_of_its_comment() {
          x\u{85}[[rule]] y\nhttp_access deny all\n",
     );
     assert!(!policy.contains(['\u{7}', '\u{1b}', '\u{85}', '\r']), "{policy:?}");
-    let acl = "version: v1\nservices:\n  - {name: a, \"a\\n[[rule]]\\nid = 1\": 1}\n";
-    assert!(!made(smokescreen::translate, acl).contains("\n[[rule]]"));
+    let odd = "\"a\\n[[rule]]\\nid = 1\"";
+    let domains = format!("[{{domain: {odd}, {odd}: 1}}]");
+    let acl = format!("version: v1\nservices:\n  - {{name: a, allowed_domains_mitm: {domains}}}\n");
+    assert!(!made(smokescreen::translate, &acl).contains("\n[[rule]]"));
+    let acl = format!("version: v1\nservices:\n  - {{name: {odd}, {odd}: 1}}\n");
+    assert!(!refused(smokescreen::translate, &acl).1.contains('\n'));
 }
