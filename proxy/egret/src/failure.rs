@@ -230,8 +230,8 @@ impl Failure {
             },
             Self::Exec(error) => error.exit(),
             Self::Import(error) => match error {
-                ImportError::Long { .. } | ImportError::Refused { .. } => Exit::Configuration,
-                ImportError::Invalid { .. } => Exit::Failure,
+                ImportError::Refused { .. } => Exit::Configuration,
+                ImportError::Exists { .. } | ImportError::Invalid { .. } => Exit::Failure,
             },
             Self::Shell(error) => match error {
                 ShellError::Unset => Exit::Usage,

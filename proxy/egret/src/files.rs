@@ -16,6 +16,8 @@ use std::{
 use egret_policy::source::{Problem, Span};
 use rustix::fs::OFlags;
 
+use crate::starter;
+
 pub(crate) use self::way::{Step, walk};
 
 mod way;
@@ -70,8 +72,8 @@ pub(crate) enum FileError {
         path.display()
     )]
     OwnedByOther { path: PathBuf, owner: u32 },
-    #[error("`{}` is longer than {} MiB", path.display(), LONGEST >> 20)]
-    Long { path: PathBuf },
+    #[error("`{}` is longer than {} MiB", path.display(), most >> 20)]
+    Long { path: PathBuf, most: u64 },
     #[error(
         "others may exchange what is in `{}` (mode {mode:03o}), which is on the way to a file that \
          egret runs by",
@@ -94,7 +96,7 @@ impl FileError {
             | Self::Kind { path }
             | Self::WritableByOthers { path, .. }
             | Self::OwnedByOther { path, .. }
-            | Self::Long { path }
+            | Self::Long { path, .. }
             | Self::FolderOpenToOthers { folder: path, .. }
             | Self::FolderOfOther { folder: path, .. } => path,
         }
@@ -103,7 +105,12 @@ impl FileError {
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
             Self::Read { source, path } if source.kind() == io::ErrorKind::NotFound => {
-                Some(format!("write it, or start with `egret init {}`", folder(path).display()))
+                let is_started_with = starter::NAMES.iter().any(|name| path.ends_with(name));
+                Some(if is_started_with {
+                    format!("write it, or start with `egret init {}`", folder(path).display())
+                } else {
+                    "name the file that was meant".to_owned()
+                })
             }
             Self::Read { .. } => None,
             Self::Kind { .. } => Some("put the text into a file of its own".to_owned()),
@@ -136,8 +143,13 @@ pub(crate) fn is_there(path: &Path) -> bool {
 
 /// Reads a file to judge it, whoever may write it.
 pub(crate) fn read(path: &Path) -> Result<SourceText, FileError> {
+    read_within(path, LONGEST)
+}
+
+/// Reads a file of which no more is made than of that many bytes.
+pub(crate) fn read_within(path: &Path, most: u64) -> Result<SourceText, FileError> {
     let file = File::open(path).map_err(|source| cannot_read(path, source))?;
-    text(path, file)
+    text(path, file, most)
 }
 
 /// Reads a file to run by it; refuses one that others may write.
@@ -145,7 +157,7 @@ pub(crate) fn read_guarded(path: &Path) -> Result<SourceText, FileError> {
     let file = open(path)?;
     guard(path, &file)?;
     way::guard(path)?;
-    text(path, file)
+    text(path, file, LONGEST)
 }
 
 /// Says what keeps [`read_guarded`] from taking a file that was read.
@@ -173,11 +185,11 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     }
 }
 
-fn text(path: &Path, file: File) -> Result<SourceText, FileError> {
+fn text(path: &Path, file: File, most: u64) -> Result<SourceText, FileError> {
     let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|source| cannot_read(path, source))?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(FileError::Long { path: path.to_owned() });
+    file.take(most + 1).read_to_end(&mut bytes).map_err(|source| cannot_read(path, source))?;
+    if bytes.len() as u64 > most {
+        return Err(FileError::Long { path: path.to_owned(), most });
     }
     let text =
         String::from_utf8(bytes).map_err(|_| FileError::Encoding { path: path.to_owned() })?;

@@ -5,7 +5,7 @@
 //! because a refusal might be lost, the file is refused. Each rule is loaded before it is written,
 //! and so is the whole.
 
-use std::{fmt, fs::File, io::Read, path::Path};
+use std::{fmt, path::PathBuf};
 
 use egret_policy::{Loaded, Policy};
 
@@ -13,7 +13,7 @@ use crate::{
     cli,
     diagnostic::print_warning,
     failure::{Exit, Failure, count},
-    files::{self, FileError},
+    files::{self, SourceText},
     output, starter,
 };
 
@@ -27,8 +27,8 @@ mod yaml;
 /// Why a file is not taken over at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ImportError {
-    #[error("`{file}` is longer than {LONGEST} bytes")]
-    Long { file: String },
+    #[error("`{}` is already there; nothing was written", path.display())]
+    Exists { path: PathBuf },
     #[error("{file}:{line}: {problem}")]
     Refused { file: String, line: usize, problem: String },
     /// The problems themselves have been printed.
@@ -39,7 +39,7 @@ pub(crate) enum ImportError {
 impl ImportError {
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
-            Self::Long { .. } => Some("take over its parts one by one".to_owned()),
+            Self::Exists { .. } => Some("name another file, or move that one away".to_owned()),
             Self::Refused { .. } => Some(
                 "change that line, or take it out if the policy does not need what it says"
                     .to_owned(),
@@ -62,7 +62,7 @@ impl Refused {
 }
 
 pub(crate) fn run(args: &cli::Import) -> Result<Exit, Failure> {
-    let text = read(&args.file)?;
+    let SourceText { text, .. } = files::read_within(&args.file, LONGEST)?;
     let file = args.file.display().to_string();
     let mut page = Page::new(&file);
     let translated = match args.from {
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &cli::Import) -> Result<Exit, Failure> {
     match &args.output {
         None => output::bytes(policy.as_bytes())?,
         Some(path) if files::is_there(path) => {
-            return Err(Failure::Exists { existing: vec![path.clone()] });
+            return Err(ImportError::Exists { path: path.clone() }.into());
         }
         // Somebody who is quicker is not overwritten either.
         Some(path) => starter::write_new(path, &policy)
@@ -98,18 +98,6 @@ pub(crate) fn run(args: &cli::Import) -> Result<Exit, Failure> {
         );
     }
     Ok(Exit::Done)
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    let cannot =
-        |source: std::io::Error| FileError::Read { path: path.to_owned(), source: source.into() };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(cannot)?;
-    file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(ImportError::Long { file: path.display().to_string() }.into());
-    }
-    String::from_utf8(bytes).map_err(|_| FileError::Encoding { path: path.to_owned() }.into())
 }
 
 /// More than any such file has.

@@ -10,8 +10,8 @@ use crate::{
 
 pub(crate) fn run(args: &cli::Init) -> Result<Exit, Failure> {
     let dir = args.dir.as_path();
-    let files =
-        [(dir.join("egret.toml"), starter::CONFIG), (dir.join("policy.toml"), starter::POLICY)];
+    let [config, policy] = starter::NAMES.map(|name| dir.join(name));
+    let files = [(config, starter::CONFIG), (policy, starter::POLICY)];
     let existing: Vec<_> =
         files.iter().map(|(path, _)| path).filter(|path| files::is_there(path)).cloned().collect();
     if !existing.is_empty() {

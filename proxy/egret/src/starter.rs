@@ -15,6 +15,9 @@ use crate::{failure::Failure, schema, state};
 pub(crate) const CONFIG: &str = include_str!("../starter/egret.toml");
 pub(crate) const POLICY: &str = include_str!("../starter/policy.toml");
 
+/// The names of the two.
+pub(crate) const NAMES: [&str; 2] = ["egret.toml", "policy.toml"];
+
 /// Where the starter files look for their schemas: in the state directory beside them.
 const POLICY_SCHEMA: &str = "state/policy.schema.json";
 

@@ -39,7 +39,8 @@ fn nothing_is_overwritten() {
     place.write("squid.conf", SQUID);
     place.write("policy.toml", "mine");
     let line = ["import", "squid", "squid.conf", "-o", "policy.toml"];
-    place.run(&line).ends_with(1).says("policy.toml");
+    let refused = place.run(&line).ends_with(1).says("`policy.toml` is already there");
+    assert!(!refused.stderr.contains("egret init"), "{}", refused.stderr);
     assert_eq!(place.read("policy.toml"), "mine");
 }
 
@@ -53,7 +54,8 @@ fn what_cannot_be_taken_over_is_78_with_its_line() {
         .says("squid.conf:2: what is included");
     place.write("acl.yaml", "version: v1\nservices: [\n");
     place.run(&["import", "smokescreen", "acl.yaml"]).ends_with(78).says("acl.yaml:3: ");
-    place.run(&["import", "smokescreen", "absent"]).ends_with(78);
+    let absent = place.run(&["import", "smokescreen", "absent"]).ends_with(78);
+    assert!(!absent.stderr.contains("egret init"), "{}", absent.stderr);
     place.run(&["import", "nginx", "squid.conf"]).ends_with(2);
     // What is only said in comments is bounded as well.
     place.write("full.conf", &"x\n".repeat(1 << 17));
