@@ -99,14 +99,19 @@ fn print(
     }
     let secret = proxy.is_some_and(ProxyUrl::has_token);
     output::text(&args.shell.write(variables, secret)?)?;
-    if let (Shell::Github, true, Some(token)) =
-        (args.shell, environment.in_github_actions, proxy.and_then(ProxyUrl::expose_token))
-    {
+    if let (Shell::Github, true, Some(proxy)) = (args.shell, environment.in_github_actions, proxy) {
         // Steps print their variables. The runner reads this from either stream, and stdout is
         // where the variables go.
-        let _ = writeln!(std::io::stderr(), "::add-mask::{token}");
+        for secret in proxy.expose_forms_of_token() {
+            let _ = writeln!(std::io::stderr(), "::add-mask::{}", escaped_for_runner(&secret));
+        }
     }
     Ok(())
+}
+
+/// Writes a text so that the runner of GitHub Actions reads it as it is in a command.
+fn escaped_for_runner(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 /// What `--json` prints.

@@ -10,6 +10,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use egret_policy::WorkerId;
 use egret_proxy::{IdentityKind, KnownWorker, ListenerSettings, is_of_this_machine};
 
@@ -167,9 +168,18 @@ impl ProxyUrl {
         url + &self.address.to_string()
     }
 
-    /// Returns the token as the URL holds it.
-    pub(crate) fn expose_token(&self) -> Option<String> {
-        Some(encoded(self.token.as_ref()?.expose()))
+    /// Returns the token in all forms in which clients show it: as it is, as the URL holds it, and
+    /// in the header that is made of that. Empty when there is none.
+    pub(crate) fn expose_forms_of_token(&self) -> Vec<String> {
+        let (Some(worker), Some(token)) = (&self.worker, &self.token) else { return Vec::new() };
+        let credentials = [worker.as_str().as_bytes(), b":", token.expose()].concat();
+        let mut forms = vec![
+            String::from_utf8_lossy(token.expose()).into_owned(),
+            encoded(token.expose()),
+            STANDARD.encode(credentials),
+        ];
+        forms.dedup();
+        forms
     }
 }
 

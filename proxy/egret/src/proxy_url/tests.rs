@@ -139,3 +139,13 @@ fn an_address_where_no_proxy_is_known_to_listen_is_one_of_this_machine() {
     let proven = Running::Here { listeners };
     assert_eq!(at("192.0.2.1:8080", &proven).unwrap(), "192.0.2.1:8080");
 }
+
+#[test]
+fn a_token_is_hidden_in_all_forms_in_which_it_is_shown() {
+    let forms = |token| {
+        ProxyUrl::for_tests("127.0.0.1:3128", Some(("ci-1", token))).expose_forms_of_token()
+    };
+    assert_eq!(forms("a%b"), ["a%b", "a%25b", "Y2ktMTphJWI="]);
+    assert_eq!(forms("t0p"), ["t0p", "Y2ktMTp0MHA="]);
+    assert!(ProxyUrl::for_tests("127.0.0.1:3128", None).expose_forms_of_token().is_empty());
+}

@@ -180,9 +180,19 @@ fn github_is_told_to_hide_the_token_and_nobody_else_is_shown_it_twice() {
     for (name, masked) in [("GITHUB_ACTIONS", true), ("OTHER", false)] {
         let mut command = place.command(&line);
         let shown = run(command.env("EGRET_TOKEN", "t0p-Secret").env(name, "true")).ends_with(0);
-        assert_eq!(shown.stderr.contains("::add-mask::t0p-Secret\n"), masked, "{}", shown.stderr);
+        for mask in ["t0p-Secret", "Y2ktMTp0MHAtU2VjcmV0"] {
+            let mask = format!("::add-mask::{mask}\n");
+            assert_eq!(shown.stderr.contains(&mask), masked, "{}", shown.stderr);
+        }
         shown.has_line(&format!("HTTPS_PROXY={WORKER}"));
         assert!(!shown.stdout.contains("::add-mask"), "a line that is no variable");
+    }
+    // A per cent sign is the runner's own escape.
+    let line = ["env", "--shell", "github", "--worker", "ci-2"];
+    let mut command = place.command(&line);
+    let shown = run(command.env("EGRET_TOKEN", "a%b").env("GITHUB_ACTIONS", "true")).ends_with(0);
+    for mask in ["::add-mask::a%25b\n", "::add-mask::a%2525b\n"] {
+        assert!(shown.stderr.contains(mask), "{}", shown.stderr);
     }
 }
 
