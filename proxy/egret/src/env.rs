@@ -47,6 +47,15 @@ pub(crate) fn run(args: &cli::Env, environment: &Environment) -> Result<Exit, Fa
         );
     }
     warn_of_a_token(&config, &proxy, &running);
+    if !args.json && args.shell.is_of_container() && proxy.address.ip().is_loopback() {
+        print_warning(
+            &format!("{} is the container itself to whoever is in one", proxy.address),
+            Some(
+                "let a `[[listener]]` that takes `token` have an address that containers reach, \
+                 or run them in the host's network",
+            ),
+        );
+    }
     warn_of_a_way_round(environment);
     Ok(Exit::Done)
 }

@@ -30,7 +30,7 @@ pub(crate) enum Exit {
     Done,
     Failure,
     Usage,
-    /// The answer is no: denied, or a test that failed.
+    /// The answer is no: denied, a test that failed, no proxy that runs.
     Negative,
     /// A port is taken, or another process owns the state directory.
     Unavailable,
@@ -218,7 +218,8 @@ impl Failure {
                 | TokenError::Byte { .. } => Exit::Configuration,
             },
             Self::ProxyUrl(error) => match error {
-                ProxyUrlError::NotRunning | ProxyUrlError::Elsewhere { .. } => Exit::Unavailable,
+                ProxyUrlError::NotRunning => Exit::Negative,
+                ProxyUrlError::Elsewhere { .. } => Exit::Unavailable,
                 ProxyUrlError::UnknownWorker { .. }
                 | ProxyUrlError::UnknownToken { .. }
                 | ProxyUrlError::WrongToken { .. }

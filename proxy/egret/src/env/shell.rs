@@ -11,10 +11,12 @@ use super::variables::Variable;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Shell {
     /// sh, bash, zsh, …: eval "$(egret env)"
+    #[value(aliases = ["bash", "zsh", "dash"])]
     Sh,
     /// fish: egret env --shell fish | source
     Fish,
     /// PowerShell: egret env --shell powershell | Out-String | Invoke-Expression
+    #[value(alias = "pwsh")]
     Powershell,
     /// A .env file
     Dotenv,
@@ -23,6 +25,7 @@ pub(crate) enum Shell {
     /// GitHub Actions: egret env --shell github >> "$GITHUB_ENV"
     Github,
     /// A Kubernetes Secret, or a ConfigMap where there is no token, for `envFrom`
+    #[value(alias = "kubernetes")]
     K8s,
 }
 
@@ -50,6 +53,14 @@ impl ShellError {
 }
 
 impl Shell {
+    /// Whether the reader is in a container, to which the loopback address is its own.
+    pub(crate) fn is_of_container(self) -> bool {
+        match self {
+            Self::Docker | Self::K8s => true,
+            Self::Sh | Self::Fish | Self::Powershell | Self::Dotenv | Self::Github => false,
+        }
+    }
+
     /// Writes variables, one after the other; `secret` says whether one of them holds a token.
     pub(crate) fn write(self, variables: &[Variable], secret: bool) -> Result<String, ShellError> {
         let mut text = match (self, secret) {

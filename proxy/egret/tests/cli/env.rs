@@ -127,14 +127,14 @@ fn a_token_that_is_of_no_use_is_refused_and_never_printed() {
 #[test]
 fn the_port_is_that_of_the_proxy_that_lives() {
     let place = Place::ready();
-    place.run(&["env"]).ends_with(69).says("egret serve");
+    place.run(&["env"]).ends_with(3).says("egret serve");
     let listening = |pid: u32| {
         format!(r#"{{"pid":{pid},"listeners":["127.0.0.1:4711"],"metrics":"127.0.0.1:9181"}}"#)
     };
     place.write("state/listening.json", &listening(std::process::id()));
     place.write("state/lock", "");
     // A process of that number lives, but it is not one that owns the directory.
-    place.run(&["env"]).ends_with(69);
+    place.run(&["env"]).ends_with(3);
     let lock = File::open(place.path("state/lock")).unwrap();
     flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
     let run = place.run(&["env", "--json"]).ends_with(0);
@@ -142,7 +142,7 @@ fn the_port_is_that_of_the_proxy_that_lives() {
     assert_eq!(run.stderr, "");
     // Left behind by a process that was killed.
     place.write("state/listening.json", &listening(u32::MAX / 2));
-    place.run(&["env"]).ends_with(69);
+    place.run(&["env"]).ends_with(3);
     drop(lock);
     place.write("state/listening.json", "{");
     place.run(&["env"]).ends_with(1).says("does not say where a proxy listens");
@@ -156,7 +156,7 @@ fn a_proxy_that_runs_is_found_with_the_port_that_it_was_given() {
     assert_eq!(run.json()["set"]["http_proxy"], format!("http://{}", serving.address));
     serving.signal(Signal::TERM);
     serving.end().ends_with(0);
-    place.run(&["env"]).ends_with(69);
+    place.run(&["env"]).ends_with(3);
 }
 
 #[test]
@@ -171,6 +171,23 @@ fn what_keeps_the_variables_from_working_is_said_beside_them() {
     place.run(&["env", "--shell", "docker", "--unset"]).ends_with(2);
     place.run(&["env", "--shell", "docker", "--json"]).ends_with(2);
     place.run(&["env", "--shell", "csh"]).ends_with(2);
+    for (shell, warned) in [("docker", true), ("k8s", true), ("dotenv", false), ("sh", false)] {
+        let shown = place.run(&["env", "--shell", shell]).ends_with(0);
+        assert_eq!(shown.stderr.contains("the container itself"), warned, "{}", shown.stderr);
+    }
+}
+
+#[test]
+fn a_shell_is_taken_by_any_of_its_names() {
+    let place = place();
+    let shown = |shell: &str| place.run(&["env", "--shell", shell]).ends_with(0).stdout;
+    for (shell, names) in
+        [("sh", &["bash", "zsh", "dash"][..]), ("powershell", &["pwsh"]), ("k8s", &["kubernetes"])]
+    {
+        for name in names {
+            assert_eq!(shown(name), shown(shell), "{name}");
+        }
+    }
 }
 
 #[test]
