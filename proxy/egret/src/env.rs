@@ -35,7 +35,12 @@ pub(crate) fn run(args: &cli::Env, environment: &Environment) -> Result<Exit, Fa
     let chosen = Chosen::of(&config, args.as_worker.worker.as_ref(), token)?;
     let running = running::find(&config.state)?;
     let proxy = chosen.at(&running)?;
-    print(args, &variables::to_set(&proxy, environment), Some(&proxy), environment)?;
+    let mut built_upon = environment.clone();
+    if args.shell.begins_anew() {
+        // What is kept here is not there, and a gap in its numbers ends git.
+        built_upon.git.clear();
+    }
+    print(args, &variables::to_set(&proxy, &built_upon), Some(&proxy), environment)?;
     if let Running::Nowhere = running {
         let until = format!(
             "run `egret serve`; until then nobody answers at {}, or some other program does",
@@ -134,8 +139,8 @@ impl<'a> Document<'a> {
     fn of(variables: &'a [Variable]) -> Self {
         let set = variables
             .iter()
-            .filter_map(|Variable { name, value }| value.as_deref().map(|value| (*name, value)));
+            .filter_map(|Variable { name, value }| value.as_deref().map(|value| (&**name, value)));
         let unset = variables.iter().filter(|variable| variable.value.is_none());
-        Self { set: set.collect(), unset: unset.map(|variable| variable.name).collect() }
+        Self { set: set.collect(), unset: unset.map(|variable| &*variable.name).collect() }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::env::variables::BUILT_UPON;
+use crate::env::variables::{BUILT_UPON, git_settings};
 
 /// The variables that egret knows.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +26,8 @@ pub(crate) struct Environment {
     pub(crate) in_github_actions: bool,
     /// What `env` builds upon, by name.
     pub(crate) built_upon: BTreeMap<&'static str, String>,
+    /// The settings of git that the environment holds (`GIT_CONFIG_COUNT`), in their order.
+    pub(crate) git: Vec<(String, String)>,
 }
 
 impl Environment {
@@ -47,6 +49,7 @@ impl Environment {
                 .into_iter()
                 .filter_map(|name| Some((name, env::var(name).ok()?)))
                 .collect(),
+            git: git_settings(|name| env::var(name).ok()),
         }
     }
 

@@ -9,11 +9,13 @@ use crate::env::shell::Shell;
 /// Print the variables that make a worker's programs use the proxy.
 ///
 /// `eval "$(egret env)"` sets up curl, wget, git, pip, npm, Yarn, cargo, Python, Node, Go and Java
-/// for the proxy of the configuration. What NO_PROXY and JAVA_TOOL_OPTIONS say already is kept;
-/// doing it twice changes nothing. Who asks is told by a token: EGRET_TOKEN_FILE names a file that
+/// for the proxy of the configuration. What NO_PROXY, JAVA_TOOL_OPTIONS and GIT_CONFIG_COUNT say
+/// already is kept; doing it twice changes nothing. Who asks is told by a token: EGRET_TOKEN_FILE names a file that
 /// holds it, or EGRET_TOKEN is it. The token is then part of what is printed.
 ///
-/// Variables tell programs where the proxy is; they force nobody to use it.
+/// Variables tell programs where the proxy is; they force nobody to use it. No variable overrules a
+/// proxy, or none, in ~/.curlrc or ~/.wgetrc, git's `http.URL.proxy` and `remote.NAME.proxy`, or an
+/// option of the command itself.
 #[derive(Debug, Args)]
 pub(crate) struct Env {
     /// Who is to read the variables.

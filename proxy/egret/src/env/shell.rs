@@ -33,9 +33,9 @@ pub(crate) enum Shell {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShellError {
     #[error("{name} holds a control character, such as the end of a line")]
-    Control { name: &'static str },
+    Control { name: String },
     #[error("{name} holds a single quote, which no reader of .env files takes like another")]
-    Quote { name: &'static str },
+    Quote { name: String },
     #[error("a file cannot take a variable back")]
     Unset,
 }
@@ -53,6 +53,14 @@ impl ShellError {
 }
 
 impl Shell {
+    /// Whether the reader has another environment than this one.
+    pub(crate) fn begins_anew(self) -> bool {
+        match self {
+            Self::Dotenv | Self::Docker | Self::K8s => true,
+            Self::Sh | Self::Fish | Self::Powershell | Self::Github => false,
+        }
+    }
+
     /// Whether the reader is in a container, to which the loopback address is its own.
     pub(crate) fn is_of_container(self) -> bool {
         match self {
@@ -79,7 +87,7 @@ impl Shell {
         for Variable { name, value } in variables {
             text += &match value {
                 Some(value) if value.contains(char::is_control) => {
-                    return Err(ShellError::Control { name });
+                    return Err(ShellError::Control { name: name.to_string() });
                 }
                 Some(value) => self.set(name, value)?,
                 None => self.unset(name)?,
@@ -88,7 +96,7 @@ impl Shell {
         Ok(text)
     }
 
-    fn set(self, name: &'static str, value: &str) -> Result<String, ShellError> {
+    fn set(self, name: &str, value: &str) -> Result<String, ShellError> {
         Ok(match self {
             Self::Sh => format!("export {name}='{}'\n", value.replace('\'', r"'\''")),
             Self::Fish => {
@@ -103,7 +111,9 @@ impl Shell {
                 });
                 format!("$env:{name} = '{value}'\n")
             }
-            Self::Dotenv if value.contains('\'') => return Err(ShellError::Quote { name }),
+            Self::Dotenv if value.contains('\'') => {
+                return Err(ShellError::Quote { name: name.to_owned() });
+            }
             Self::Dotenv => format!("{name}='{value}'\n"),
             Self::Docker | Self::Github => format!("{name}={value}\n"),
             // A text of JSON is one of YAML.
@@ -111,7 +121,7 @@ impl Shell {
         })
     }
 
-    fn unset(self, name: &'static str) -> Result<String, ShellError> {
+    fn unset(self, name: &str) -> Result<String, ShellError> {
         match self {
             Self::Sh => Ok(format!("unset {name}\n")),
             Self::Fish => Ok(format!("set -e {name}\n")),

@@ -1,17 +1,19 @@
 //! Which variables make clients use the proxy, and what they are to hold.
 //!
 //! What is set already is kept where it says more than where the proxy is: hosts that are reached
-//! directly are added to, options of the Java machine are exchanged one by one. Doing it again
-//! changes nothing. Two kinds of variable are left out on purpose: those that name certificates,
+//! directly are added to, options of the Java machine and settings of git are exchanged one by one.
+//! Doing it again changes nothing. Two kinds of variable are left out on purpose: those that name certificates,
 //! as TLS is not opened, and `NODE_OPTIONS`, as Node does not start with an option that it does not
 //! know, and `NODE_USE_ENV_PROXY` does the same.
+
+use std::borrow::Cow;
 
 use crate::{environment::Environment, proxy_url::ProxyUrl};
 
 /// A variable and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Variable {
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     /// `None` takes it out of the environment.
     pub(crate) value: Option<String>,
 }
@@ -21,8 +23,8 @@ pub(crate) fn to_set(proxy: &ProxyUrl, environment: &Environment) -> Vec<Variabl
     let url = proxy.expose();
     let direct = directly(environment);
     let mut variables = Vec::new();
-    let mut set = |name, value: &str| {
-        variables.push(Variable { name, value: Some(value.to_owned()) });
+    let mut set = |name: &'static str, value: &str| {
+        variables.push(Variable { name: name.into(), value: Some(value.to_owned()) });
     };
     for name in URLS {
         set(name, &url);
@@ -38,22 +40,78 @@ pub(crate) fn to_set(proxy: &ProxyUrl, environment: &Environment) -> Vec<Variabl
     let kept = environment.variable(JAVA).map(without_ours).unwrap_or_default();
     let options = java(proxy);
     set(JAVA, &if kept.is_empty() { options } else { format!("{kept} {options}") });
+    variables.extend(git(&url, &environment.git));
     variables
 }
 
 /// Returns what takes back what [`to_set`] sets.
 pub(crate) fn to_unset(environment: &Environment) -> Vec<Variable> {
     let plain = URLS.into_iter().chain([NODE, GIT]);
-    let mut variables: Vec<_> = plain.map(|name| Variable { name, value: None }).collect();
+    let mut variables: Vec<_> =
+        plain.map(|name| Variable { name: name.into(), value: None }).collect();
     for name in DIRECT {
         let hosts = environment.variable(name).map(|set| hosts(set).filter(is_not_ours));
         let left: Vec<_> = hosts.into_iter().flatten().collect();
         let value = (!left.is_empty()).then(|| left.join(","));
-        variables.push(Variable { name, value });
+        variables.push(Variable { name: name.into(), value });
     }
     let options = environment.variable(JAVA).map(without_ours);
-    variables.push(Variable { name: JAVA, value: options.filter(|left| !left.is_empty()) });
+    let options = options.filter(|left| !left.is_empty());
+    variables.push(Variable { name: JAVA.into(), value: options });
+    variables.extend(git_back(&environment.git));
     variables
+}
+
+/// Has git take the proxy from the environment as a setting of its own, which wins over the one of
+/// its files; the settings beside it stay as they are.
+fn git(url: &str, before: &[(String, String)]) -> Vec<Variable> {
+    let named = before.iter().enumerate().filter(|(_, (key, _))| is_git_proxy(key));
+    let mut places: Vec<_> = named.map(|(place, _)| place).collect();
+    if places.is_empty() {
+        places.push(before.len());
+    }
+    let count = places.iter().map(|place| place + 1).fold(before.len(), usize::max);
+    let mut variables = vec![git_count(count)];
+    for place in places {
+        variables.extend(git_setting(place, Some((GIT_PROXY, url))));
+    }
+    variables
+}
+
+/// Takes the proxy out of the settings of git and closes the gap.
+fn git_back(before: &[(String, String)]) -> Vec<Variable> {
+    let left: Vec<_> = before.iter().filter(|(key, _)| !is_git_proxy(key)).collect();
+    let mut variables = vec![git_count(left.len())];
+    for place in 0..before.len().max(left.len() + 1) {
+        let setting = left.get(place).map(|(key, value)| (key.as_str(), value.as_str()));
+        variables.extend(git_setting(place, setting));
+    }
+    variables
+}
+
+fn git_count(count: usize) -> Variable {
+    Variable { name: GIT_COUNT.into(), value: (count > 0).then(|| count.to_string()) }
+}
+
+fn git_setting(place: usize, setting: Option<(&str, &str)>) -> [Variable; 2] {
+    let (key, value) = setting.unzip();
+    [(GIT_KEY, key), (GIT_VALUE, value)].map(|(name, text)| Variable {
+        name: format!("{name}{place}").into(),
+        value: text.map(str::to_owned),
+    })
+}
+
+fn is_git_proxy(key: &str) -> bool {
+    key.eq_ignore_ascii_case(GIT_PROXY)
+}
+
+/// Reads the settings that the environment gives to git, as far as git itself would take them.
+pub(crate) fn git_settings(variable: impl Fn(&str) -> Option<String>) -> Vec<(String, String)> {
+    let count = variable(GIT_COUNT).and_then(|count| count.parse().ok()).unwrap_or(0);
+    let setting = |place: usize| {
+        Some((variable(&format!("{GIT_KEY}{place}"))?, variable(&format!("{GIT_VALUE}{place}"))?))
+    };
+    (0..count).map_while(setting).collect()
 }
 
 /// What is set of the hosts that are reached directly, without the proxy, and this machine.
@@ -116,21 +174,26 @@ fn without_ours(set: &str) -> String {
 /// Both cases, as curl, wget and apt read only the lower one of `http_proxy`, and an empty one of
 /// either disables the other in some. `ALL_PROXY` stands for every other scheme: what egret cannot
 /// carry is then denied and recorded, instead of going round it, or through the proxy that was
-/// named there before. The rest is for clients that read none of these: global-agent, Yarn (1 as
-/// npm's configuration, 2 and later by its own names), and npm, whose files would win otherwise.
-const URLS: [&str; 12] = [
+/// named there before; so it is with FTP, whose own variable would win. The rest is for clients
+/// that read none of these (global-agent, and Yarn: 1 as npm's configuration, 2 and later by its
+/// own names), and for npm, cargo and pip, whose files would win otherwise.
+const URLS: [&str; 16] = [
     "HTTP_PROXY",
     "http_proxy",
     "HTTPS_PROXY",
     "https_proxy",
     "ALL_PROXY",
     "all_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
     "GLOBAL_AGENT_HTTP_PROXY",
     "GLOBAL_AGENT_HTTPS_PROXY",
     "npm_config_proxy",
     "npm_config_https_proxy",
     "YARN_HTTP_PROXY",
     "YARN_HTTPS_PROXY",
+    "CARGO_HTTP_PROXY",
+    "PIP_PROXY",
 ];
 
 /// Hold the hosts that are reached directly. Yarn has none of its own, and ends with a usage error
@@ -143,6 +206,10 @@ const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// Has Node itself read the variables, from version 22.21 and 24 on.
 const NODE: &str = "NODE_USE_ENV_PROXY";
 const GIT: &str = "GIT_HTTP_PROXY_AUTHMETHOD";
+const GIT_PROXY: &str = "http.proxy";
+const GIT_COUNT: &str = "GIT_CONFIG_COUNT";
+const GIT_KEY: &str = "GIT_CONFIG_KEY_";
+const GIT_VALUE: &str = "GIT_CONFIG_VALUE_";
 const JAVA: &str = "JAVA_TOOL_OPTIONS";
 const JAVA_HTTP: [&str; 2] = ["-Dhttp.proxyHost", "-Dhttp.proxyPort"];
 const JAVA_HTTPS: [&str; 2] = ["-Dhttps.proxyHost", "-Dhttps.proxyPort"];

@@ -40,8 +40,8 @@ pub(super) fn run(
     }
     for Variable { name, value } in variables {
         match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
+            Some(value) => command.env(&**name, value),
+            None => command.env_remove(&**name),
         };
     }
     let Signals { runtime, calls } = signals;

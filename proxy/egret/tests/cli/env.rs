@@ -65,6 +65,7 @@ fn what_was_set_is_kept_byte_for_byte_and_twice_is_once() {
     assert_eq!(once.stdout, twice.stdout);
     once.has_line("NO_PROXY=.corp,localhost,127.0.0.1,::1");
     assert!(once.stdout.contains(&format!("JAVA_TOOL_OPTIONS={odd} -Dhttp.proxyHost=")));
+    once.has_line("GIT_CONFIG_COUNT=1");
     // The lower case was not there and stays: what is in it was the operator's.
     let back = back.stdout.replace("no_proxy=.corp\n", "");
     let back = back.replace("GLOBAL_AGENT_NO_PROXY=.corp\n", "");

@@ -17,6 +17,7 @@ pub(crate) const CLAIMS: &[Claim] = &[
     (Client::Wget, "wget_shows_the_code_of_a_denial", wget_denied),
     (Client::Git, "git_clones_what_is_allowed_and_nothing_else", git),
     (Client::Git, "git_answers_a_challenge", git_challenged),
+    (Client::Git, "git_is_not_led_elsewhere_by_its_configuration", git_configured),
 ];
 
 /// The manners of curl: options, and whether the target is https.
@@ -207,4 +208,24 @@ fn git_challenged(stage: &Stage) {
     });
     assert!(outcome.ok && !outcome.err.contains("407 egress."), "{outcome:#?}");
     scene.is_known("the clone");
+}
+
+fn git_configured(stage: &Stage) {
+    for scene in [stage.serve(POLICY), stage.serve_to_worker(POLICY)] {
+        serve_repository(stage, &scene);
+        // Nobody listens there.
+        let configured = "[http]\n\tproxy = http://127.0.0.1:9\n";
+        fs::write(scene.folder().join(".gitconfig"), configured).unwrap();
+        for (into, url) in ["plain", "tls"].into_iter().zip(urls(ALLOWED)) {
+            clone(&scene, Scene::stranger, &url, "astray", |_| {}).fails_showing("127.0.0.1");
+            clone(&scene, Scene::command, &url, into, |command| {
+                command.env("GIT_CONFIG_COUNT", "1");
+                command.env("GIT_CONFIG_KEY_0", "clone.defaultRemoteName");
+                command.env("GIT_CONFIG_VALUE_0", "kept");
+            })
+            .gives("");
+            let config = fs::read_to_string(scene.folder().join(into).join(".git/config"));
+            assert!(config.unwrap().contains("[remote \"kept\"]"));
+        }
+    }
 }

@@ -17,7 +17,16 @@ fn value<'a>(variables: &'a [Variable], name: &str) -> Option<&'a str> {
 #[test]
 fn every_name_of_the_proxy_holds_its_url() {
     let variables = to_set(&proxy(true), &environment(&[]));
-    for name in ["http_proxy", "HTTPS_PROXY", "all_proxy", "YARN_HTTPS_PROXY", "npm_config_proxy"] {
+    for name in [
+        "http_proxy",
+        "HTTPS_PROXY",
+        "all_proxy",
+        "ftp_proxy",
+        "YARN_HTTPS_PROXY",
+        "npm_config_proxy",
+        "CARGO_HTTP_PROXY",
+        "PIP_PROXY",
+    ] {
         assert_eq!(value(&variables, name), Some("http://ci-1:t0ken@127.0.0.1:3128"));
     }
     assert_eq!(value(&variables, NODE), Some("1"));
@@ -28,7 +37,7 @@ fn every_name_of_the_proxy_holds_its_url() {
 fn names_of_certificates_and_of_node_options_are_not_there() {
     for Variable { name, .. } in to_set(&proxy(true), &environment(&[])) {
         assert!(!name.contains("CERT") && !name.contains("CA_BUNDLE"), "{name}");
-        assert!(!["NODE_OPTIONS", "YARN_NO_PROXY"].contains(&name), "{name}");
+        assert!(!["NODE_OPTIONS", "YARN_NO_PROXY"].contains(&&*name), "{name}");
     }
 }
 
@@ -70,7 +79,8 @@ fn doing_it_twice_changes_nothing() {
         environment(&[("NO_PROXY", "a,b"), ("no_proxy", "c"), (JAVA, "-Xmx1g -Dhttp.proxyPort=1")]);
     let once = to_set(&proxy(true), &before);
     let after: Vec<_> = BUILT_UPON.map(|name| (name, value(&once, name).unwrap())).to_vec();
-    assert_eq!(to_set(&proxy(true), &environment(&after)), once);
+    let after = Environment { git: git_after(&once, &[]), ..environment(&after) };
+    assert_eq!(to_set(&proxy(true), &after), once);
 }
 
 #[test]
@@ -83,7 +93,10 @@ fn taking_it_back_leaves_what_was_there_before() {
     let back = to_unset(&environment(&[]));
     assert!(back.iter().all(|variable| variable.value.is_none()), "{back:?}");
     let named = |variables: &[Variable]| {
-        variables.iter().map(|variable| variable.name).collect::<std::collections::BTreeSet<_>>()
+        variables
+            .iter()
+            .map(|variable| variable.name.clone())
+            .collect::<std::collections::BTreeSet<_>>()
     };
     assert_eq!(named(&back), named(&set), "all that is set is taken back");
 }
@@ -92,4 +105,47 @@ fn taking_it_back_leaves_what_was_there_before() {
 fn a_star_takes_everything_round_the_proxy() {
     assert!(all_is_direct(&environment(&[("no_proxy", "a, *")])));
     assert!(!all_is_direct(&environment(&[("no_proxy", "*.example.com")])));
+}
+
+/// The settings of git after the variables were set where there were those before.
+fn git_after(variables: &[Variable], before: &[(String, String)]) -> Vec<(String, String)> {
+    let find = |name: &str| variables.iter().find(|variable| variable.name == name);
+    let kept = |name: &str| {
+        if name == GIT_COUNT {
+            return Some(before.len().to_string());
+        }
+        let (place, value) = match name.strip_prefix(GIT_KEY) {
+            Some(place) => (place, false),
+            None => (name.strip_prefix(GIT_VALUE)?, true),
+        };
+        let (key, kept) = before.get(place.parse::<usize>().unwrap())?;
+        Some(if value { kept } else { key }.clone())
+    };
+    git_settings(|name| find(name).map_or_else(|| kept(name), |variable| variable.value.clone()))
+}
+
+#[test]
+fn settings_of_git_are_kept_and_the_proxy_among_them_is_exchanged() {
+    let url = "http://127.0.0.1:3128";
+    let settings = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let check = |before: &[(&str, &str)], set: &[(&str, &str)], back: &[(&str, &str)]| {
+        let before = Environment { git: settings(before), ..Environment::default() };
+        let after = git_after(&to_set(&proxy(false), &before), &before.git);
+        assert_eq!(after, settings(set));
+        let set = Environment { git: after, ..Environment::default() };
+        assert_eq!(git_after(&to_unset(&set), &set.git), settings(back));
+    };
+    let (user, other) = (("user.name", "a"), ("core.editor", "vi"));
+    check(&[], &[("http.proxy", url)], &[]);
+    check(&[user, other], &[user, other, ("http.proxy", url)], &[user, other]);
+    check(
+        &[user, ("HTTP.Proxy", "http://other:1"), other],
+        &[user, ("http.proxy", url), other],
+        &[user, other],
+    );
+    let broken = [("GIT_CONFIG_COUNT", "2"), ("GIT_CONFIG_KEY_0", "a.b")];
+    let read = |name: &str| broken.iter().find(|(set, _)| *set == name).map(|set| set.1.to_owned());
+    assert!(git_settings(read).is_empty());
 }
