@@ -12,7 +12,8 @@ use egret_policy::{Outline, OwnAddresses, Policy, Timestamp};
 use self::{changes::Change, told::Told};
 use crate::{
     asked::{Asked, Outcome},
-    cli,
+    cli, config,
+    environment::Environment,
     failure::{Exit, Failure},
     files, output, policy,
     records::{Decisions, Trail},
@@ -54,11 +55,11 @@ struct Replay {
     left_out: u64,
 }
 
-pub(crate) fn run(args: &cli::Diff) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &cli::Diff, environment: &Environment) -> Result<Exit, Failure> {
     let (old, new) = (side(&args.old)?, side(&args.new)?);
     let changes: Vec<Change> = changes::between(&old.outline, &new.outline);
-    let replay = match &args.audit {
-        Some(path) => Some(replay(args, &Trail::open(path)?, &old.policy, &new.policy)?),
+    let replay = match trail(args, environment)? {
+        Some(trail) => Some(replay(args, &trail, &old.policy, &new.policy)?),
         None => None,
     };
     let flipped = replay.as_ref().is_some_and(|replay| !replay.flips.is_empty());
@@ -69,6 +70,17 @@ pub(crate) fn run(args: &cli::Diff) -> Result<Exit, Failure> {
         output::text(&told.drawn())?;
     }
     Ok(if flipped { Exit::Negative } else { Exit::Done })
+}
+
+/// The records that are named. Without a name there are none: two policies can be compared where
+/// nothing is recorded.
+fn trail(args: &cli::Diff, environment: &Environment) -> Result<Option<Trail>, Failure> {
+    let directory = match (&args.audit, &args.config) {
+        (Some(path), _) => path.clone(),
+        (None, Some(file)) => config::to_judge_by(file, environment)?.audit.directory,
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(Trail::open(&directory)?))
 }
 
 fn side(path: &std::path::Path) -> Result<Side, Failure> {

@@ -7,24 +7,32 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use egret_policy::WorkerId;
+use egret_proxy::IdentityKind;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
     cli,
+    config::{self, Config},
+    diagnostic::print_warning,
+    environment::Environment,
     failure::{Exit, Failure},
     output,
     proxy_url::encoded,
     toml_text::{key, quoted},
 };
 
-pub(crate) fn run(args: &cli::Worker) -> Result<Exit, Failure> {
+pub(crate) fn run(args: &cli::Worker, environment: &Environment) -> Result<Exit, Failure> {
     match &args.verb {
-        cli::WorkerVerb::Token(args) => token(args),
+        cli::WorkerVerb::Token(args) => token(args, environment),
     }
 }
 
-fn token(args: &cli::WorkerToken) -> Result<Exit, Failure> {
+fn token(args: &cli::WorkerToken, environment: &Environment) -> Result<Exit, Failure> {
+    if let Some(file) = &args.config {
+        warn_of_what_is_in_the_way(&config::to_judge_by(file, environment)?, &args.id);
+    }
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| Failure::Random(error.into()))?;
     let token = URL_SAFE_NO_PAD.encode(random);
@@ -37,6 +45,24 @@ fn token(args: &cli::WorkerToken) -> Result<Exit, Failure> {
         output::text(&told(args, &token, &digest))?;
     }
     Ok(Exit::Done)
+}
+
+/// Says what keeps a configuration from taking a worker with a token.
+fn warn_of_what_is_in_the_way(config: &Config, id: &WorkerId) {
+    let Config { origin, workers, settings, .. } = config;
+    if workers.iter().any(|known| known.worker.id == *id) {
+        print_warning(
+            &format!("worker `{id}` is in {origin} already"),
+            Some("put `token_sha256` in its place there, or choose another id"),
+        );
+    }
+    let listeners = &settings.listeners;
+    if !listeners.iter().any(|listener| listener.identity.contains(&IdentityKind::Token)) {
+        print_warning(
+            &format!("no listener in {origin} takes `token`"),
+            Some("add `token` to the `identity` of a `[[listener]]`"),
+        );
+    }
 }
 
 /// What `--json` prints.

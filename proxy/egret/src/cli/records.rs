@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use egret_policy::WorkerId;
 
 use super::{ConfigFile, worker_id};
@@ -88,10 +88,11 @@ pub(crate) enum VerdictName {
 
 /// Compare two policies: what they mean, and what recorded requests would come to.
 ///
-/// Texts that mean the same do not differ. With `--audit`, each distinct recorded request is judged
+/// Texts that mean the same do not differ. With `--audit` or `-c`, each distinct recorded request is judged
 /// by both, and those with another verdict are listed, the most frequent first; a tunnel is judged
 /// as `explain` judges it. The exit code is 3 if there is one.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("records").args(["audit", "config"]).multiple(true)))]
 pub(crate) struct Diff {
     /// The policy to begin with.
     pub(crate) old: PathBuf,
@@ -101,8 +102,11 @@ pub(crate) struct Diff {
     #[arg(long, value_name = "PATH")]
     pub(crate) audit: Option<PathBuf>,
     /// Only requests since then: `24h` or `7d` ago, a day, or a time in RFC 3339.
-    #[arg(long, value_name = "TIME", requires = "audit", value_parser = Since::parse)]
+    #[arg(long, value_name = "TIME", requires = "records", value_parser = Since::parse)]
     pub(crate) since: Option<Since>,
+    /// Judge the requests that are recorded by this configuration, unless `--audit` names others.
+    #[arg(short = 'c', long = "config", value_name = "FILE", id = "config")]
+    pub(crate) config: Option<PathBuf>,
     /// Print one JSON document: {old, new, changes, flips, judged, unjudged, left_out}.
     #[arg(long)]
     pub(crate) json: bool,

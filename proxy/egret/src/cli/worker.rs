@@ -1,5 +1,7 @@
 //! The words of `worker`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use egret_policy::WorkerId;
 
@@ -30,6 +32,9 @@ pub(crate) struct WorkerToken {
     /// A label that rules can ask for; may be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
+    /// Look whether this configuration can take the worker, and warn where it cannot.
+    #[arg(short = 'c', long = "config", value_name = "FILE", id = "config")]
+    pub(crate) config: Option<PathBuf>,
     /// Print one JSON document: {id, labels, token, token_sha256}.
     #[arg(long)]
     pub(crate) json: bool,

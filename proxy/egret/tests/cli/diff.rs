@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use super::{place::Place, recorded::Recorded};
+use super::{
+    place::{CONFIG, Place},
+    recorded::Recorded,
+};
 
 const OLD: &str = r#"version = 1
 [[rule]]
@@ -145,6 +148,12 @@ fn requests_whose_verdict_flips_are_listed_the_most_frequent_first_and_that_is_3
     // The file itself is as good as its directory.
     let file = ["diff", "old.toml", "new.toml", "--audit", "audit/00000001.jsonl"];
     assert_eq!(place.run(&file).ends_with(3).stdout, run.stdout);
+    // So are the records of a configuration that is named, and of no other.
+    let config = format!("{CONFIG}[audit]\npath = {:?}\n", place.path("audit"));
+    place.write("egret.toml", &config);
+    let by_config = ["diff", "old.toml", "new.toml", "-c", "egret.toml", "--since", "2025-11-20"];
+    assert_eq!(place.run(&by_config).ends_with(3).stdout, run.stdout);
+    assert!(!place.run(&line[..3]).ends_with(0).stdout.contains("judged"));
 }
 
 #[test]

@@ -57,3 +57,24 @@ fn who_could_not_show_a_token_gets_none() {
     place.run(&["worker"]).ends_with(2);
     place.run(&["worker", "token", "a@b"]).ends_with(0).says("http://a%40b:");
 }
+
+#[test]
+fn what_keeps_a_configuration_from_taking_the_worker_is_said_where_it_is_named() {
+    let place = Place::ready();
+    let made = |id: &str, line: &[&str]| {
+        let run = place.run(&[&["worker", "token", id][..], line].concat()).ends_with(0);
+        assert!(run.stdout.contains("token_sha256 = "), "{}", run.stdout);
+        run.stderr
+    };
+    let said = made("ci-1", &["-c", "egret.toml"]);
+    assert!(said.contains("no listener in egret.toml takes `token`"), "{said}");
+    assert_eq!(made("ci-1", &[]), "");
+    let worker = "[[worker]]\nid = \"ci-1\"\nsource = [\"10.0.0.0/8\"]\n";
+    let kinds = "\"source\", \"token\"";
+    let config = place.read("egret.toml").replace("\"anonymous\"", kinds);
+    place.write("egret.toml", &(config + worker));
+    let said = made("ci-1", &["-c", "egret.toml"]);
+    assert!(said.contains("worker `ci-1` is in egret.toml already"), "{said}");
+    assert_eq!(made("ci-2", &["-c", "egret.toml"]), "");
+    place.run(&["worker", "token", "ci-1", "-c", "absent"]).ends_with(78);
+}
