@@ -51,7 +51,6 @@ pub(crate) enum Verb {
     Import(Import),
     Schema(Schema),
     Completions(Completions),
-    #[command(name = "man")]
     Man(Manual),
 }
 
@@ -168,13 +167,16 @@ pub(crate) struct ConfigFile {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-   0  done, or allowed; `serve`: after SIGTERM
-   1  failure
+   0  done, or allowed; `serve`: after SIGTERM or SIGINT
+   1  failure; `serve`: records are missing, or a part of it ended by itself; `why`: no such record
    2  wrong usage
-   3  a negative answer: `explain` denied, a test of `check` failed, `audit verify` found a fault
-  69  unavailable: a port is taken, another process owns the state directory
+   3  a negative answer: `explain` denied, a test of `check` failed, `diff` found flips,
+      `audit verify` a finding, `env` no proxy whose port it could print
+  69  unavailable: the port or the socket's path is taken, or another process (which is named) owns
+      the state directory
   77  not permitted
-  78  the configuration or the policy is not valid
+  78  the configuration or the policy is not valid, or may be written by others; a socket was handed
+      over that no listener names; nobody vouches for the address of the proxy
 `exec` ends with the exit code of its command.
 
 NO_COLOR is honoured. EGRET_LOG filters the log of `serve` (info, debug, egret_proxy=trace, …).";

@@ -33,6 +33,8 @@ mod worker;
 
 use place::Place;
 
+const README: &str = include_str!("../../../../README.md");
+
 #[test]
 fn wrong_usage_is_2_and_help_is_0() {
     let place = Place::new();
@@ -79,6 +81,38 @@ fn verbs(place: &Place) -> Vec<String> {
         .take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
         .collect()
+}
+
+/// The table of the README is the one of the help, in other lines.
+#[test]
+fn exit_codes_are_those_of_the_readme() {
+    let help = Place::new().run(&["--help"]).ends_with(0).stdout;
+    let (_, codes) = help.split_once("Exit codes:\n").unwrap();
+    let codes = codes.lines().take_while(|line| line.starts_with("  "));
+    let codes: Vec<_> = codes.flat_map(str::split_whitespace).collect();
+    let (_, table) = README.split_once("| exit code | meaning |\n|---|---|\n").unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let table: Vec<_> =
+        rows.flat_map(|row| row.split([' ', '|'])).filter(|word| !word.is_empty()).collect();
+    assert_eq!(codes, table);
+}
+
+#[test]
+fn the_verbs_that_take_no_configuration_are_those_that_the_readme_names() {
+    let place = Place::new();
+    let (_, said) = README.split_once("\nAll but ").unwrap();
+    let (but, _) = said.split_once(" take `-c FILE`").unwrap();
+    let but: Vec<_> = but.split('`').skip(1).step_by(2).collect();
+    for verb in verbs(&place) {
+        let line = match verb.as_str() {
+            "help" => continue,
+            "audit" => vec!["audit", "verify", "--help"],
+            "worker" => vec!["worker", "token", "--help"],
+            verb => vec![verb, "--help"],
+        };
+        let help = place.run(&line).ends_with(0).stdout;
+        assert_eq!(help.contains("  -c, --config <FILE>"), !but.contains(&&*verb), "{verb}");
+    }
 }
 
 #[test]
