@@ -37,7 +37,7 @@ use crate::{
 
 /// How long a proxy may take until it listens.
 const START: Duration = Duration::from_secs(20);
-/// How long who ends a proxy just now may take: as long as [`Proxy::end`].
+/// How long who ends a proxy just now may take: longer than [`Proxy::end`] does.
 const LEAVE: Duration = Duration::from_secs(20);
 
 /// The use of a proxy, to be given back.
