@@ -92,8 +92,9 @@ pub(super) fn greedy(
     Ok(())
 }
 
-/// More connections than the process has descriptors: what stands goes on, the loop that accepts
-/// neither spins nor ends, and when some are free new ones are served.
+/// More connections than the process has descriptors: it runs out of them or takes fewer in, what
+/// stands goes on, the loop that accepts neither spins nor ends, and when some are free new ones are
+/// served.
 pub(super) fn descriptors(stage: &Stage<'_>, asked: usize, seen: &mut Measured) -> io::Result<()> {
     let count = seen.scaled(asked, 900, "connections");
     let mut watch = stage.watch(count, EACH);
@@ -101,10 +102,12 @@ pub(super) fn descriptors(stage: &Stage<'_>, asked: usize, seen: &mut Measured) 
     let mut kept = meter::open(&stage.client())?;
     let request = get(HEALTHY, None);
     meter::ask(&mut kept, &request)?;
-    let crowd = Crowd::open(stage.address(), count, Vec::new(), 0)?;
+    let mut crowd = Crowd::open(stage.address(), count, Vec::new(), 0)?;
     let full = stage.tuning.descriptors.map_or(0, |limit| limit as usize);
-    let exhausted =
-        super::holds_within(Duration::from_secs(3), || stage.usage().descriptors + 2 >= full);
+    let exhausted = super::holds_within(Duration::from_secs(3), || {
+        crowd.sweep();
+        stage.usage().descriptors + 2 >= full || crowd.open_count() < full
+    });
     let begin = (stage.usage().cpu, Instant::now());
     let mut carried = tunnel.carries();
     // A kept connection is answered: with a refusal, where a new connection to the origin would be

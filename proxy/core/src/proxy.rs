@@ -36,7 +36,8 @@ use crate::{
     settings::{ConnectionLimits, ListenAddress, Settings},
 };
 
-/// Connections above the limit that are told so instead of being reset.
+/// Connections above the limit that are told so instead of being reset, at most half as many as are
+/// served.
 const OVERFLOW: usize = 64;
 /// A rule that has expired is found within this time, and its exchanges are cut.
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
@@ -229,7 +230,9 @@ impl Proxy {
             denials: Denials::new(settings.limits.denials_per_minute),
             started: Instant::now(),
             slots: Arc::new(Semaphore::new(settings.limits.connections)),
-            overflow: Arc::new(Semaphore::new(OVERFLOW)),
+            overflow: Arc::new(Semaphore::new(
+                (settings.limits.connections / 2).clamp(1, OVERFLOW),
+            )),
             stop: CancellationToken::new(),
             last_call: CancellationToken::new(),
             tasks: TaskTracker::new(),

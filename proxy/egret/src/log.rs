@@ -12,7 +12,7 @@
 //! and `code` (of an exchange, as in the records), `signal`, `open` (connections and exchanges),
 //! `server` (a name server), `fault`, `cut` and `lost` (entries and workers that a reload ended),
 //! `problems`, `shown` (a problem with its line and fix, as people see it), `files` and `needed`
-//! (descriptors), `path`, `file`, `segment`, `version`, `config`, `policy`, `revision`, `state`,
+//! (descriptors), `connections`, `path`, `file`, `segment`, `version`, `config`, `policy`, `revision`, `state`,
 //! `records`. No event has a secret, a query string or a header's value; what others have sent is
 //! shortened, and has no control character on a terminal.
 

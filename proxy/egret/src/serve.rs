@@ -72,7 +72,7 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(cannot)?;
     let mut signals = Signals::listen().map_err(cannot)?;
     let hangup = runtime.block_on(async { signals::hangup() }).map_err(cannot)?;
-    let config = config::for_serving(args.config.path.as_deref(), environment)?;
+    let mut config = config::for_serving(args.config.path.as_deref(), environment)?;
     let _state = State::lock(&config.state)?;
     if config.origin == Origin::Embedded {
         first_start::write_starter(&config)?;
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &cli::Serve, environment: &Environment) -> Result<Exit, 
     let policy = policy::for_serving(&config.policy, Timestamp::now())?;
     let (store, used) = BudgetFile::open(&config.state)?;
     let budgets = Budgets { used, store: Arc::new(store) };
-    descriptors::raise_limit(&config);
+    descriptors::raise_limit(&mut config);
     let (recorder, flush) = audit::open(&config.state, &config.audit, Arc::new(SystemClock))?;
 
     let end = match signals.asked() {
