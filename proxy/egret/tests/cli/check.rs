@@ -71,6 +71,24 @@ fn every_problem_is_shown_with_its_place_a_caret_and_a_fix() {
     }
 }
 
+/// Two thousand of them took half a minute, in which nothing else was judged.
+#[test]
+fn many_problems_of_one_long_line_are_said_shortly() {
+    let place = Place::new();
+    let hosts = "\"a b\", ".repeat(2000);
+    let text = format!(
+        "version = 1\n[[rule]]\nid = \"r\"\neffect = \"allow\"\nhosts = [{hosts}]\nslip = 1\n"
+    );
+    place.write("p.toml", &text);
+    let run = place.run(&["check", "p.toml"]).ends_with(78);
+    assert!(run.stderr.len() < 100_000, "{}", run.stderr.len());
+    for said in ["\nerror: and 1901 more in p.toml\n", " --> p.toml:5:10\n", " --> p.toml:5:17\n"] {
+        assert!(run.stderr.contains(said), "{said:?} is not in\n{}", run.stderr);
+    }
+    let json = place.run(&["check", "--json", "p.toml"]).ends_with(78).json();
+    assert_eq!(json["problems"].as_array().unwrap().len(), 2001);
+}
+
 #[test]
 fn without_a_file_the_configuration_is_judged_too() {
     let place = Place::ready();
