@@ -7,6 +7,7 @@ use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode, s
 
 use egret_policy::{TargetError, TestOutcome};
 use egret_proxy::{FlushError, ListenAddress, ListenError, OpenError, RecordError};
+use rustix::io::Errno;
 
 use crate::{
     audit::{KeyError, VerifyError},
@@ -379,11 +380,22 @@ impl Failure {
 
     /// Whether any cause of it is a disk that is full.
     fn is_for_want_of_room(&self) -> bool {
+        self.is_caused_by(|error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        })
+    }
+
+    /// Whether any cause of it is that descriptors or memory are used up, which may pass.
+    pub(crate) fn is_for_want_of_descriptors(&self) -> bool {
+        let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        self.is_caused_by(|error| Errno::from_io_error(error).is_some_and(|no| wants.contains(&no)))
+    }
+
+    fn is_caused_by(&self, is: impl Fn(&io::Error) -> bool) -> bool {
         let mut next = self.source();
         while let Some(cause) = next {
             let shared = || cause.downcast_ref::<Arc<io::Error>>().map(|error| &**error);
-            let kind = cause.downcast_ref::<io::Error>().or_else(shared).map(io::Error::kind);
-            if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+            if cause.downcast_ref::<io::Error>().or_else(shared).is_some_and(&is) {
                 return true;
             }
             next = cause.source();

@@ -35,6 +35,8 @@ use crate::{
 const QUIET: Duration = Duration::from_millis(100);
 /// How often that is tried before they are taken as they are.
 const TRIES: usize = 10;
+/// How soon they are looked at again where descriptors or memory were used up.
+const ANEW: Duration = Duration::from_secs(2);
 /// What a reload puts in force; all else waits for the next start.
 const AT_ONCE: &[&str] = &["worker", "policy"];
 
@@ -64,6 +66,8 @@ pub(crate) struct Reload {
     clock: Course,
     /// The files as they were when they were judged last.
     judged: Look,
+    /// Descriptors or memory were used up when they were to be read last.
+    starved: bool,
 }
 
 /// Why the files are looked at.
@@ -109,7 +113,17 @@ impl Reload {
         let started_with = in_force.config.clone();
         let watch = Watch::begin();
         let clock = Course::begin(Timestamp::now(), Instant::now());
-        Self { environment, started_with, in_force, handle, told, watch, clock, judged }
+        Self {
+            environment,
+            started_with,
+            in_force,
+            handle,
+            told,
+            watch,
+            clock,
+            judged,
+            starved: false,
+        }
     }
 
     /// Watches and reloads, for as long as it is polled.
@@ -121,6 +135,7 @@ impl Reload {
             occasion = tokio::select! {
                 Some(()) = hangup.recv() => Occasion::Asked,
                 () = self.watch.changed() => Occasion::Noticed,
+                () = sleep(ANEW), if self.starved => Occasion::Noticed,
             };
         }
     }
@@ -129,7 +144,7 @@ impl Reload {
         let mut look = self.look().await;
         let mut unfinished = false;
         for _ in 0..TRIES {
-            if occasion == Occasion::Noticed && look == self.judged {
+            if occasion == Occasion::Noticed && look == self.judged && !self.starved {
                 return;
             }
             sleep(QUIET).await;
@@ -148,17 +163,32 @@ impl Reload {
         self.told.supervisor.reloading();
         let (in_force, environment) = (self.in_force.clone(), self.environment.clone());
         let (started_with, judging) = (self.started_with.clone(), look.clone());
-        self.judged = look;
+        let before = std::mem::replace(&mut self.judged, look);
         let judged = on_a_thread(move || {
             judge(&in_force, &started_with, judging, &environment, Timestamp::now())
         });
-        match judged.await {
+        let judged = judged.await;
+        let starves = judged.as_ref().is_err_and(Failure::is_for_want_of_descriptors);
+        let said = std::mem::replace(&mut self.starved, starves);
+        if starves {
+            // What could not be read was not judged, and nothing may tell that it can be.
+            self.judged = before;
+        }
+        match judged {
             Ok(Some(next)) => self.replace(next).await,
             Ok(None) => {
                 tracing::info!("nothing has changed: what was in force stays");
                 self.told.supervisor.reloaded(None);
             }
-            Err(failure) => self.refuse(&failure).await,
+            Err(failure) => {
+                // That is said once.
+                if !(starves && said) {
+                    self.refuse(&failure).await;
+                }
+                let problems = count(failure.problems(), "problem");
+                let told = format!("{problems} in the files, which are not in force");
+                self.told.supervisor.reloaded(Some(told));
+            }
         }
         self.clock.judge(Timestamp::now(), Instant::now());
     }
@@ -211,8 +241,6 @@ impl Reload {
         tracing::error!(problems, %revision, "reload refused: what was in force stays");
         self.told.record(stays, PolicyChange::Refused { problems: problems as u64 }).await;
         self.told.reloads.reloaded(Reloaded::Refused);
-        let told = format!("{} in the files, which are not in force", count(problems, "problem"));
-        self.told.supervisor.reloaded(Some(told));
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::Value;
 
 use super::{
@@ -270,6 +270,31 @@ fn a_hangup_waits_a_moment_for_what_is_being_written() {
     serving.hears("\"reloaded\"");
     assert!(!allows(&serving, "b.test"));
     drop(file);
+}
+
+/// As where a worker uses up what the process may open: it gains a moment, not a minute.
+#[test]
+fn what_cannot_be_read_for_want_of_descriptors_is_looked_at_again() {
+    let place = Place::ready();
+    place.write("policy.toml", &knowing(&["a.test"]));
+    let mut serving = place.serve(&["serve"]);
+    let pid = Pid::from_raw(i32::try_from(serving.pid()).unwrap());
+    let limited = |current| {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        prlimit(pid, Resource::Nofile, Rlimit { current, maximum }).unwrap().current
+    };
+    let before = limited(Some(1));
+    place.write("policy.toml", &knowing(&["b.test"]));
+    let refused = serving.hears("reload refused");
+    std::thread::sleep(Duration::from_secs(5));
+    limited(before);
+    let began = Instant::now();
+    serving.hears("\"reloaded\"");
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(allows(&serving, "b.test"), "{refused}");
+    serving.signal(Signal::TERM);
+    let run = serving.end().ends_with(0);
+    assert_eq!(run.stderr.matches("reload refused").count(), 1, "{}", run.stderr);
 }
 
 #[test]
