@@ -139,6 +139,7 @@ async fn serve(
     };
     let metrics = endpoint.as_ref().map(Endpoint::address);
     settings.own.extend(metrics);
+    let drain_timeout = settings.limits.drain_timeout;
     let workers = Arc::new(StaticWorkers::new(workers));
     let counted = Arc::<Metrics>::default();
     let ports = Ports {
@@ -187,7 +188,8 @@ async fn serve(
             first_start::steps(&source.path, &state, &audit.directory, &address.to_string());
         log::say(&lines);
     }
-    let supervisor = Supervisor::new(handle.clone(), ready.clone(), recorder.clone());
+    let supervisor =
+        Supervisor::new(handle.clone(), ready.clone(), recorder.clone(), drain_timeout);
     supervisor.ready();
     beside.spawn("tells the service manager", supervisor.clone().keep_informed());
     let told = Told { recorder: recorder.clone(), reloads, supervisor: supervisor.clone() };

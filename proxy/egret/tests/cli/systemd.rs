@@ -75,7 +75,7 @@ fn a_manager_is_told_of_the_start_of_reloads_of_the_end_and_that_egret_is_alive(
     serving.signal(Signal::TERM);
     let stopping = manager.hears("STOPPING=1");
     assert!(stopping.contains("STATUS=draining, "), "{stopping}");
-    assert!(stopping.contains("EXTEND_TIMEOUT_USEC=30000000"), "{stopping}");
+    manager.hears("EXTEND_TIMEOUT_USEC=30000000");
     serving.end().ends_with(0);
 }
 
