@@ -8,7 +8,7 @@
 use std::{fmt, sync::Arc};
 
 use egret_policy::Revision;
-use egret_proxy::{Metrics, Recorder};
+use egret_proxy::{Metrics, OnFailure, Recorder};
 use prometheus_client::{
     collector::Collector, encoding::DescriptorEncoder, metrics::MetricType, registry::Registry,
 };
@@ -32,6 +32,7 @@ pub(crate) struct Observed {
     recorder: Recorder,
     reloads: Reloads,
     ready: Ready,
+    on_failure: OnFailure,
 }
 
 impl Observed {
@@ -40,6 +41,7 @@ impl Observed {
         recorder: Recorder,
         reloads: Reloads,
         ready: Ready,
+        on_failure: OnFailure,
     ) -> Self {
         let mut registry = Registry::with_prefix("egret");
         registry.register_collector(Box::new(path));
@@ -47,7 +49,7 @@ impl Observed {
         registry.register_collector(Box::new(reloads.clone()));
         registry.register_collector(Box::new(ready.clone()));
         registry.register_collector(Box::new(Process::begin()));
-        Self { registry, recorder, reloads, ready }
+        Self { registry, recorder, reloads, ready, on_failure }
     }
 
     /// Returns every figure as it is now.
@@ -59,8 +61,11 @@ impl Observed {
     fn standing(&self) -> Standing {
         let status = match self.ready.now() {
             Readiness::Starting => Status::Starting,
-            Readiness::Serving if !self.recorder.is_writing() => Status::Records,
-            Readiness::Serving => Status::Serving,
+            Readiness::Serving => match self.on_failure {
+                OnFailure::Refuse if !self.recorder.is_writing() => Status::Records,
+                // Without records it serves all the same: that is what the operator has asked for.
+                OnFailure::Refuse | OnFailure::Continue => Status::Serving,
+            },
             Readiness::Draining => Status::Draining,
         };
         Standing { status, policy: self.reloads.revision() }
@@ -81,7 +86,7 @@ enum Status {
     Starting,
     Serving,
     Draining,
-    /// Exchanges cannot be recorded, so they are refused, or lost for those who look later.
+    /// Exchanges cannot be recorded, so they are refused.
     Records,
 }
 
@@ -114,16 +119,14 @@ mod tests {
     use super::*;
     use crate::serve::SystemClock;
 
-    #[test]
-    fn ready_is_who_serves_and_can_record() {
+    fn check(on_failure: OnFailure, says_without_records: &str) {
         let folder = tempfile::TempDir::new().unwrap();
         let settings = RecordSettings::in_directory(&folder.path().join("audit"));
         let key = HeadKey::generate().unwrap();
         let (recorder, flush) = Recorder::open(settings, key, Arc::new(SystemClock)).unwrap();
         let policy = Policy::load("version = 1").policy.unwrap();
-        let ready = Ready::starting();
-        let observed =
-            Observed::new(Arc::default(), recorder, Reloads::begin(&policy), ready.clone());
+        let (ready, reloads) = (Ready::starting(), Reloads::begin(&policy));
+        let observed = Observed::new(Arc::default(), recorder, reloads, ready.clone(), on_failure);
         let says = |status| {
             let text = serde_json::to_string(&observed.standing()).unwrap();
             let expected =
@@ -135,8 +138,18 @@ mod tests {
         says("serving");
         // A writer that has ended writes nothing, as one whose disk is full.
         flush.wait().unwrap();
-        says("records");
+        says(says_without_records);
         ready.advance(Readiness::Draining);
         says("draining");
+    }
+
+    #[test]
+    fn ready_is_who_serves_and_can_record() {
+        check(OnFailure::Refuse, "records");
+    }
+
+    #[test]
+    fn who_goes_on_without_records_is_ready() {
+        check(OnFailure::Continue, "serving");
     }
 }

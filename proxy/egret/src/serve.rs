@@ -164,7 +164,8 @@ async fn serve(
     let mut shown = JoinSet::new();
     shown.spawn(denials::show(&audit.directory, &source.path));
     if let Some(endpoint) = endpoint {
-        let observed = Observed::new(counted, recorder.clone(), reloads.clone(), ready.clone());
+        let (recorder, reloads, ready) = (recorder.clone(), reloads.clone(), ready.clone());
+        let observed = Observed::new(counted, recorder, reloads, ready, audit.on_failure);
         beside.spawn("answers for the metrics", endpoint.serve(Arc::new(observed)));
     }
 
