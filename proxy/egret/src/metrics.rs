@@ -94,14 +94,9 @@ impl Collector for Ready {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Which of its states the process is in: that one is 1";
         let mut each = encoder.encode_descriptor("state", help, None, MetricType::Gauge)?;
-        let states = [
-            ("starting", Readiness::Starting),
-            ("serving", Readiness::Serving),
-            ("draining", Readiness::Draining),
-        ];
-        for (state, readiness) in states {
+        for readiness in Readiness::ALL {
             let here = u64::from(self.now() == readiness);
-            each.encode_family(&[("state", state)])?.encode_gauge(&here)?;
+            each.encode_family(&[("state", readiness.word())])?.encode_gauge(&here)?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use egret_policy::{Loaded, Need, NeedKind, Policy, Timestamp, source::Problem};
+use egret_policy::{Loaded, Mode, Need, NeedKind, Policy, Timestamp, source::Problem};
 
 use crate::{
     config,
@@ -21,6 +21,15 @@ use crate::{
 pub(crate) struct ForServing {
     pub(crate) policy: Arc<Policy>,
     pub(crate) source: SourceText,
+}
+
+impl ForServing {
+    /// Says what the report mode lets through, if that is its mode.
+    pub(crate) fn warn_of_report_mode(&self) {
+        if self.policy.mode() == Mode::Report {
+            tracing::warn!("the policy is in report mode: what no rule matches is let through");
+        }
+    }
 }
 
 /// Reads the policy to run by. Whatever refuses it has been printed on failure.

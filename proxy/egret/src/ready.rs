@@ -16,6 +16,18 @@ pub(crate) enum Readiness {
     Draining,
 }
 
+impl Readiness {
+    pub(crate) const ALL: [Self; 3] = [Self::Starting, Self::Serving, Self::Draining];
+
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// What the parts of the process share of it; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Ready(watch::Sender<Readiness>);

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use egret_policy::{Mode, Policy, Timestamp, WorkerId};
+use egret_policy::{Policy, Timestamp, WorkerId};
 use egret_proxy::{Handle, PolicyChange, Recorder, StaticWorkers};
 use tokio::{signal::unix::Signal, task::spawn_blocking, time::sleep};
 
@@ -222,9 +222,7 @@ impl Reload {
             lost,
             "reloaded"
         );
-        if policy.policy.mode() == Mode::Report {
-            tracing::warn!("the policy is in report mode: what no rule matches is let through");
-        }
+        policy.warn_of_report_mode();
         if let Origin::File(source) = &config {
             name(source, &waiting);
         }

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use egret_policy::{Mode, Timestamp};
+use egret_policy::Timestamp;
 use egret_proxy::{
     BindError, Budgets, Clock, ClosedBy, Handle, Inherited, Metrics, PolicyChange, Ports, Proxy,
     Recorder, RunError, Selector, StaticWorkers,
@@ -152,9 +152,7 @@ async fn serve(
     };
     let ForServing { policy, source } = &*for_serving;
     let reloads = Reloads::begin(policy);
-    if policy.mode() == Mode::Report {
-        tracing::warn!("the policy is in report mode: what no rule matches is let through");
-    }
+    for_serving.warn_of_report_mode();
     let proxy = Proxy::bind(settings, ports, policy.clone(), sockets).await.map_err(cannot_bind)?;
     let handle = proxy.handle();
     let loaded = recorder.policy(policy.revision(), PolicyChange::Loaded).await;

@@ -107,11 +107,7 @@ impl Supervisor {
     }
 
     fn status(&self) -> String {
-        let state = match self.ready.now() {
-            Readiness::Starting => "starting",
-            Readiness::Serving => "serving",
-            Readiness::Draining => "draining",
-        };
+        let state = self.ready.now().word();
         let (open, revision) = (self.handle.live(), self.handle.revision().to_string());
         let mut status = format!("{state}, {open} open, policy {}", &revision[..REVISION]);
         if !self.recorder.is_writing() {
