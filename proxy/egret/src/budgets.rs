@@ -16,7 +16,7 @@ use egret_policy::{RuleId, Timestamp, WorkerId};
 use egret_proxy::{BudgetStore, Day, Used};
 use serde::{Deserialize, Serialize};
 
-use crate::state;
+use crate::{files::AS_A_READER, state};
 
 /// The file, in a state directory that is ours.
 pub(crate) struct BudgetFile {
@@ -47,11 +47,15 @@ pub(crate) enum BudgetError {
 impl BudgetError {
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
-            Self::Read { .. } => None,
-            Self::Syntax { path, .. } | Self::Entry { path, .. } => Some(format!(
-                "move `{}` away: what workers may send and receive today then begins anew",
-                path.display()
-            )),
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(AS_A_READER.to_owned())
+            }
+            Self::Read { path, .. } | Self::Syntax { path, .. } | Self::Entry { path, .. } => {
+                Some(format!(
+                    "move `{}` away: what workers may send and receive today then begins anew",
+                    path.display()
+                ))
+            }
             Self::Version { path, .. } => Some(format!(
                 "start the egret that wrote it; or move `{}` away, and today's budgets begin anew",
                 path.display()

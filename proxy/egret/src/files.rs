@@ -25,6 +25,9 @@ mod way;
 /// The longest file that is read: far above any that people or their programs write.
 const LONGEST: u64 = 32 << 20;
 
+/// How what exists and may not be read is read.
+pub(crate) const AS_A_READER: &str = "run as a user who may read it, as egret's own";
+
 /// A file's text under the name by which the operator knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SourceText {
@@ -111,6 +114,12 @@ impl FileError {
                 } else {
                     "name the file that was meant".to_owned()
                 })
+            }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(AS_A_READER.to_owned())
+            }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::IsADirectory => {
+                Some("name a file in it".to_owned())
             }
             Self::Read { .. } => None,
             Self::Kind { .. } => Some("put the text into a file of its own".to_owned()),

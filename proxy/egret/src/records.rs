@@ -29,6 +29,7 @@ use crate::{
     diagnostic::print_warning,
     environment::Environment,
     failure::{Failure, count},
+    files,
 };
 
 mod backward;
@@ -73,7 +74,7 @@ impl RecordsError {
                     .to_owned(),
             ),
             Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("read them as the user that runs egret".to_owned())
+                Some(files::AS_A_READER.to_owned())
             }
             Self::Read { .. } => None,
         }

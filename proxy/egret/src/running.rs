@@ -53,8 +53,7 @@ pub(crate) enum RunningError {
 impl RunningError {
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
-            Self::Read { .. } => None,
-            Self::Syntax { path, .. } => {
+            Self::Read { path, .. } | Self::Syntax { path, .. } => {
                 Some(format!("start egret again, or remove {}", path.display()))
             }
         }

@@ -48,7 +48,9 @@ impl StateError {
             Self::Locked { .. } => {
                 Some("stop that process, or give this one another `state_dir`".to_owned())
             }
-            Self::Use { .. } => None,
+            Self::Use { .. } => {
+                Some("let egret's user make and write it, or name another `state_dir`".to_owned())
+            }
             Self::WritableByOthers { path, .. } => {
                 Some(format!("run `chmod 700 {}`", path.display()))
             }

@@ -16,7 +16,7 @@ use egret_proxy::{HeadKey, HeadKeyError, RecordSettings, Recorder};
 
 use crate::{
     failure::Failure,
-    files::{self, own_user},
+    files::{self, AS_A_READER, own_user},
     state,
 };
 
@@ -48,8 +48,10 @@ pub(crate) enum KeyError {
 impl KeyError {
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
-            Self::Use { .. } => None,
-            Self::Form { path, .. } => Some(format!(
+            Self::Use { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                Some(AS_A_READER.to_owned())
+            }
+            Self::Use { path, .. } | Self::Form { path, .. } => Some(format!(
                 "put the key back from a copy; or move `{}` and the records away, and both begin \
                  anew",
                 path.display()

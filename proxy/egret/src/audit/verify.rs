@@ -44,8 +44,12 @@ impl VerifyError {
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Some("run as the user that egret runs as, or as root".to_owned())
+                Some(files::AS_A_READER.to_owned())
             }
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(
+                "name the directory or the files of the records, and with `--head` a kept head"
+                    .to_owned(),
+            ),
             Self::Read { .. } => None,
             Self::Directory { .. } => {
                 Some("name the directory alone, or the files in it".to_owned())

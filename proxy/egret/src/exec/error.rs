@@ -85,11 +85,11 @@ impl ExecError {
                  `state_dir`"
                     .to_owned(),
             ),
-            Self::Start(_)
-            | Self::Interrupted { .. }
-            | Self::Lock { .. }
-            | Self::NotRun { .. }
-            | Self::Wait(_) => None,
+            Self::Lock { path, .. } => Some(format!("move `{}` away", path.display())),
+            Self::NotRun { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("make it executable: `chmod +x`".to_owned())
+            }
+            Self::Start(_) | Self::Interrupted { .. } | Self::NotRun { .. } | Self::Wait(_) => None,
         }
     }
 }

@@ -83,7 +83,29 @@ fn a_file_that_may_not_be_read_is_77() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(77), "{said}");
         assert!(said.contains("policy.toml"), "{said}");
+        assert!(said.contains("run as a user who may read it"), "{said}");
     }
+}
+
+#[test]
+fn what_is_in_the_way_of_a_start_comes_with_its_fix() {
+    for (directory, exit, fix) in [
+        ("policy.toml", 78, "name a file in it"),
+        ("state/budgets.json", 1, "move `./state/budgets.json` away"),
+        ("state/audit.key", 1, "move `./state/audit.key` and the records away"),
+    ] {
+        let place = Place::ready();
+        let _ = std::fs::remove_file(place.path(directory));
+        std::fs::create_dir(place.path("state")).unwrap();
+        set_mode(&place.path("state"), 0o700);
+        std::fs::create_dir(place.path(directory)).unwrap();
+        set_mode(&place.path(directory), 0o700);
+        place.run(&["serve"]).ends_with(exit).says(fix);
+    }
+    let place = Place::ready();
+    place.write("state", "");
+    place.run(&["serve"]).ends_with(1).says("name another `state_dir`");
+    place.run(&["audit", "verify", "nowhere"]).ends_with(1).says("name the directory or the files");
 }
 
 /// The system's roots are looked for where something is verified by them, and not before.

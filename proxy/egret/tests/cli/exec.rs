@@ -117,7 +117,7 @@ fn the_exit_code_is_that_of_the_command() {
     }
     place.run(&["exec", "--", "no-such-command"]).ends_with(127).says("`no-such-command`");
     place.write("plain", "no program");
-    place.run(&["exec", "--", "./plain"]).ends_with(126);
+    place.run(&["exec", "--", "./plain"]).ends_with(126).says("chmod +x");
     place.run(&["exec"]).ends_with(2);
     assert!(!place.path("state/listening.json").exists());
 }
