@@ -125,9 +125,18 @@ impl Connection {
         Ok(())
     }
 
-    /// Counts a refusal if it is a denial that nothing was recorded of yet. Refused when it is one
-    /// too many to have a record of its own.
-    pub(crate) fn may_record(&self, draft: &Draft, refusal: &Refusal) -> Result<(), Over> {
+    /// Records and counts a refusal (stage 10). Refused when it is a denial too many to have a record
+    /// of its own.
+    pub(crate) async fn record(&self, draft: &mut Draft, refusal: &Refusal) -> Result<(), Over> {
+        self.may_record(draft, refusal)?;
+        refusal.log(draft.id());
+        self.shared.metrics.refused(refusal);
+        draft.deny(refusal.code(), refusal.rule()).await;
+        Ok(())
+    }
+
+    /// Counts a refusal if it is a denial that nothing was recorded of yet.
+    fn may_record(&self, draft: &Draft, refusal: &Refusal) -> Result<(), Over> {
         if draft.is_decided() || !refusal.is_denial() {
             return Ok(());
         }

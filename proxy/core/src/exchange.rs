@@ -146,21 +146,17 @@ fn watch(connection: &Connection, draft: &Draft, bounds: Bounds) -> DropGuard {
     guard
 }
 
-/// Records a refusal (stage 10) and answers with it.
+/// Records a refusal and answers with it.
 async fn refuse(
     connection: &Connection,
     mut draft: Draft,
     fact: &HeadFact,
     refusal: Refusal,
 ) -> Response<Outgoing> {
-    let shared = &connection.shared;
     connection.facts.refused();
     let challenge = connection.listener.identification.challenge();
-    let mut response = match connection.may_record(&draft, &refusal) {
+    let mut response = match connection.record(&mut draft, &refusal).await {
         Ok(()) => {
-            refusal.log(draft.id());
-            shared.metrics.refused(&refusal);
-            draft.deny(refusal.code(), refusal.rule()).await;
             let response = refusal.response(draft.id(), challenge);
             draft.status(response.status().as_u16());
             draft.complete(refusal.closed_by());

@@ -296,12 +296,10 @@ async fn open_http(
             (seat, None)
         }
         Err(denial) => {
-            let refusal = Refusal::from(denial.clone());
-            if connection.may_record(&draft, &refusal).is_err() {
+            if connection.record(&mut draft, &denial.clone().into()).await.is_err() {
                 draft.discard(Code::RateLimited);
                 return None;
             }
-            draft.deny(refusal.code(), refusal.rule()).await;
             // A deny is told by each request, which is decided by itself.
             (None, Some(denial).filter(|denial| denial.reason == Reason::ProtocolNotAllowed))
         }
@@ -357,13 +355,9 @@ async fn leave(connection: &Connection, mut draft: Draft, grant: &TunnelGrant) -
 
 /// Ends a tunnel that is refused after its 200: there is no status left to say it with.
 async fn close(connection: &Connection, mut draft: Draft, refusal: Refusal) -> Option<Passing> {
-    if connection.may_record(&draft, &refusal).is_err() {
-        draft.discard(Code::RateLimited);
-        return None;
+    match connection.record(&mut draft, &refusal).await {
+        Ok(()) => draft.complete(refusal.closed_by()),
+        Err(_) => draft.discard(Code::RateLimited),
     }
-    connection.shared.metrics.refused(&refusal);
-    refusal.log(draft.id());
-    draft.deny(refusal.code(), refusal.rule()).await;
-    draft.complete(refusal.closed_by());
     None
 }
