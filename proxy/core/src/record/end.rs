@@ -15,6 +15,7 @@ use egret_policy::Timestamp;
 
 use super::{
     chain::Chain,
+    event::Event,
     folder,
     head::PublicKey,
     segments::{Tail, segment, segments, tail},
@@ -189,7 +190,7 @@ fn judge(path: &Path, tail: &Tail, before: Option<&Path>) -> Result<Verifier, Op
 
 fn tells_of_missing(tail: &Tail) -> bool {
     let mut lines = tail.lines.split(|byte| *byte == b'\n');
-    lines.any(|line| strict::read(line).is_ok_and(|line| line.said.event == MISSING))
+    lines.any(|line| strict::read(line).is_ok_and(|line| line.said.event == Event::Missing.word()))
 }
 
 fn feed(verifier: &mut Verifier, path: &Path, tail: &Tail) -> Result<(), OpenError> {
@@ -221,5 +222,3 @@ fn newest_head(directory: &Path) -> Result<Option<KeptHead>, OpenError> {
 }
 
 const FIRST: u32 = 1;
-/// The word of [`Event::Missing`](super::event::Event::Missing).
-const MISSING: &str = "audit.missing";

@@ -9,6 +9,7 @@ use std::io::{self, BufRead, Read};
 
 use super::{
     chain::{Chain, LineHash},
+    event::Event,
     head::{PublicKey, Removal},
     strict::{self, Said, StrictLine},
 };
@@ -341,7 +342,7 @@ fn is_intact(line: &StrictLine<'_>) -> Result<(), Fault> {
 /// The key of a head whose signature is right; nothing where the line is none.
 fn signed(line: &StrictLine<'_>) -> Result<Option<PublicKey>, Fault> {
     let Said { seq, time, event, key, signature, .. } = &line.said;
-    if event != "audit.head" {
+    if event != Event::Head.word() {
         return Ok(None);
     }
     let (Some(key), Some(signature)) = (key.as_deref().and_then(PublicKey::read), signature) else {
@@ -357,7 +358,7 @@ fn signed(line: &StrictLine<'_>) -> Result<Option<PublicKey>, Fault> {
 /// The removal that a line is about, and the key that has signed it; nothing where it is another.
 fn removed<'s>(line: &'s StrictLine<'_>) -> Result<Option<(PublicKey, Removal<'s>)>, Fault> {
     let Said { time, event, segment, begins_at, begins_after, key, signature, .. } = &line.said;
-    if event != "audit.removed" {
+    if event != Event::Removed.word() {
         return Ok(None);
     }
     let (Some(segment), Some(begins_at), Some(begins_after)) =
