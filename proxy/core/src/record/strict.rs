@@ -236,3 +236,85 @@ impl<'l> Visitor<'l> for Addresses {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, net::IpAddr};
+
+    use serde::Serialize;
+
+    use super::*;
+    use crate::record::{
+        ClosedBy,
+        chain::Chain,
+        event::Event,
+        line::{HeadLine, Line, MissingLine, RemovedLine},
+    };
+
+    fn sealed(record: &impl Serialize) -> String {
+        let (mut chain, mut bytes) = (Chain::EMPTY, Vec::new());
+        chain.seal(record, &mut bytes);
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn all_that_is_written_is_read() {
+        let text = || Some("text".to_owned());
+        // Each field by its name, so that another one does not compile before it is here.
+        let line = Line {
+            id: text(),
+            time: "2026-11-21T12:00:00.000000Z".to_owned(),
+            event: Event::Decision,
+            worker: text(),
+            labels: Some(BTreeMap::from(
+                [("a", "b"), ("c", "d")].map(|(k, v)| (k.into(), v.into())),
+            )),
+            listener: text(),
+            client: text(),
+            method: text(),
+            scheme: Some("https"),
+            host: text(),
+            port: Some(443),
+            path: text(),
+            verdict: Some("allow"),
+            reason: Some("egress.allowed"),
+            rule: text(),
+            policy: text(),
+            addresses: Some(vec![IpAddr::from([192, 0, 2, 1]), IpAddr::from([0; 16])]),
+            pinned: text(),
+            sni: text(),
+            status: Some(200),
+            bytes_up: Some(1),
+            bytes_down: Some(u64::MAX),
+            decide_us: Some(3),
+            dns_us: Some(4),
+            connect_us: Some(5),
+            total_ms: Some(6),
+            closed_by: Some(ClosedBy::Client),
+            count: Some(7),
+            unsigned: Some(8),
+        };
+        let (time, key, signature, segment) = (&*line.time, "key", "signature", "00000001.jsonl");
+        let lines = [
+            sealed(&line),
+            sealed(&HeadLine { time, event: Event::Head, key, signature }),
+            sealed(&MissingLine { time, event: Event::Missing, segment }),
+            sealed(&RemovedLine {
+                time,
+                event: Event::Removed,
+                segment,
+                begins_at: 9,
+                begins_after: "hash",
+                key,
+                signature,
+            }),
+        ];
+        for line in &lines {
+            read(line.trim_end().as_bytes()).unwrap_or_else(|error| panic!("{error}: {line}"));
+        }
+        for (name, _) in FIELDS {
+            let field = format!("\"{name}\":");
+            assert!(lines.iter().any(|line| line.contains(&field)), "nobody writes {name}");
+        }
+    }
+}
