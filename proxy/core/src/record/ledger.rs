@@ -171,12 +171,7 @@ impl Ledger {
 
     fn write(&mut self, piece: &[Message]) -> Result<(), RecordError> {
         self.catch_up()?;
-        let before = self.chain;
-        let mut bytes = Vec::new();
-        for message in piece {
-            self.chain.seal(&message.line, &mut bytes);
-        }
-        self.put(&bytes).inspect_err(|_| self.chain = before)?;
+        self.put_records(piece.iter().map(|message| &message.line))?;
         self.rotate();
         Ok(())
     }
@@ -280,9 +275,18 @@ impl Ledger {
 
     /// Writes a record of the recorder's own; nothing may be kept. Returns its line.
     fn put_record(&mut self, record: &impl Serialize) -> Result<Vec<u8>, RecordError> {
+        self.put_records([record])
+    }
+
+    fn put_records<'r, R: Serialize + 'r>(
+        &mut self,
+        records: impl IntoIterator<Item = &'r R>,
+    ) -> Result<Vec<u8>, RecordError> {
         let before = self.chain;
         let mut bytes = Vec::new();
-        self.chain.seal(record, &mut bytes);
+        for record in records {
+            self.chain.seal(record, &mut bytes);
+        }
         self.put(&bytes).inspect_err(|_| self.chain = before)?;
         Ok(bytes)
     }

@@ -6,13 +6,13 @@
 //! missing; whoever verifies finds the gap, which the record explains and does not excuse.
 
 use std::{
-    fs,
+    fs::{self, Metadata},
     io::{self, ErrorKind},
     os::unix::fs::MetadataExt,
     path::Path,
 };
 
-use super::{Ledger, RecordError, rotation::begin, sync_directory};
+use super::{Ledger, RecordError, sync_directory};
 use crate::record::{
     event::Event,
     folder,
@@ -36,25 +36,16 @@ impl Ledger {
     }
 
     fn is_in_place(&self) -> io::Result<bool> {
-        let path = segment(&self.settings.directory, self.number);
-        Ok(self.file.metadata()?.len() == self.length && self.is_at(&path)?)
-    }
-
-    fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let there = match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            there => there?,
-        };
         let open = self.file.metadata()?;
-        Ok((there.dev(), there.ino()) == (open.dev(), open.ino()))
+        let path = segment(&self.settings.directory, self.number);
+        Ok(open.len() == self.length && is_at(&open, &path)?)
     }
 
     fn begin_elsewhere(&mut self) -> io::Result<()> {
         let directory = self.settings.directory.clone();
         // It may be another directory by now.
         folder::judge(&directory).map_err(io::Error::other)?;
-        let number = self.number.checked_add(1).ok_or(ErrorKind::FileTooLarge)?;
-        let file = begin(&segment(&directory, number))?;
+        let (number, file) = self.begin_after()?;
         sync_directory(&directory)?;
         let missing = segment_name(self.number);
         if let Err(error) = self.file.sync_data() {
@@ -63,12 +54,11 @@ impl Ledger {
         }
         let old = segment(&directory, self.number);
         // A segment without a line would be in the way when old ones are removed.
-        if self.file.metadata()?.len() == 0 && self.is_at(&old)? {
+        let open = self.file.metadata()?;
+        if open.len() == 0 && is_at(&open, &old)? {
             fs::remove_file(old)?;
         }
-        (self.file, self.number, self.length) = (file, number, 0);
-        self.full_at = self.settings.segment;
-        self.unsynced = false;
+        self.go_on_in(number, file);
         let now = time(&*self.clock);
         let line = MissingLine { time: &now, event: Event::Missing, segment: &missing };
         self.kept.seal(&mut self.chain, &line);
@@ -79,6 +69,14 @@ impl Ledger {
              one was begun, and `egret audit verify` tells the gap"
         );
         Ok(())
+    }
+}
+
+/// Whether an open file is the one that has this name.
+fn is_at(open: &Metadata, path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        there => there.map(|there| (there.dev(), there.ino()) == (open.dev(), open.ino())),
     }
 }
 

@@ -41,19 +41,29 @@ impl Ledger {
     }
 
     fn begin_next(&mut self) -> io::Result<()> {
-        let directory = self.settings.directory.clone();
-        let number = self.number.checked_add(1).ok_or(ErrorKind::FileTooLarge)?;
         // Before this one is ended, so that there is always one to write to.
-        let file = begin(&segment(&directory, number))?;
+        let (number, file) = self.begin_after()?;
         self.sign().map_err(io::Error::other)?;
         if self.number == number {
             // This one was no longer in its place, and the next is begun already.
             return Ok(());
         }
-        sync_directory(&directory)?;
+        sync_directory(&self.settings.directory)?;
+        self.go_on_in(number, file);
+        Ok(())
+    }
+
+    /// Begins the segment after this one.
+    pub(super) fn begin_after(&self) -> io::Result<(u32, File)> {
+        let number = self.number.checked_add(1).ok_or(ErrorKind::FileTooLarge)?;
+        Ok((number, begin(&segment(&self.settings.directory, number))?))
+    }
+
+    /// Goes on in a segment that was begun, and leaves nothing in this one to be synced.
+    pub(super) fn go_on_in(&mut self, number: u32, file: File) {
         (self.file, self.number, self.length) = (file, number, 0);
         self.full_at = self.settings.segment;
-        Ok(())
+        self.unsynced = false;
     }
 
     /// Removes the segments whose last line is older than `keep`.
@@ -158,7 +168,7 @@ const LEAP: Duration = Duration::from_hours(1);
 const NOTICED: Duration = Duration::from_hours(24);
 
 /// Begins a segment; one that an attempt before this has left is as good, if nothing is in it.
-pub(super) fn begin(path: &Path) -> io::Result<File> {
+fn begin(path: &Path) -> io::Result<File> {
     let file = folder::append(path).map_err(io::Error::other)?;
     match file.metadata()?.len() {
         0 => Ok(file),
