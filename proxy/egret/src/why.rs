@@ -2,7 +2,7 @@
 //!
 //! What was decided is told from the record alone. Why it would be decided so again, and what
 //! would allow it, is judged by the policy now in force, which may be another than the one of the
-//! record; then that is said. Nothing is looked up and nothing is changed.
+//! record; then that is said. Where that policy is not valid, the record is told all the same. Nothing is looked up and nothing is changed.
 
 use std::collections::HashMap;
 
@@ -39,20 +39,23 @@ pub(crate) fn run(args: &cli::Why, environment: &Environment) -> Result<Exit, Fa
         Some(id) => vec![found(&trail, id)?],
         None => last(&trail, args)?,
     };
-    let law = law(args, environment)?;
-    let told: Vec<Told> = cases.iter().map(|case| judge(&law, case)).collect();
-    let revision = law.policy.revision().to_string();
+    // A policy that is being edited says nothing, but the records do.
+    let law = law(args, environment);
+    let judged_by = law.as_ref().ok();
+    let told: Vec<Told> = cases.iter().map(|case| judge(judged_by, case)).collect();
+    let revision = judged_by.map(|law| law.policy.revision().to_string());
     if args.json {
-        output::json(&told::Document { policy: &revision, denials: &told })?;
+        output::json(&told::Document { policy: revision.as_deref(), denials: &told })?;
     } else if told.is_empty() {
         let whose = args.worker.as_ref().map(|id| format!(" of worker `{id}`"));
         let whose = whose.unwrap_or_default();
         output::text(&format!("nothing was denied{whose} in `{}`\n", trail.path().display()))?;
     } else {
-        let drawn: Vec<_> = told.iter().map(|told| told.drawn(&law, &revision)).collect();
+        let in_force = judged_by.zip(revision.as_deref());
+        let drawn: Vec<_> = told.iter().map(|told| told.drawn(in_force)).collect();
         output::text(&drawn.join("\n"))?;
     }
-    Ok(Exit::Done)
+    law.map(|_| Exit::Done)
 }
 
 /// The id among the words that a client showed: a whole status line may be pasted.
@@ -123,8 +126,13 @@ fn law(args: &cli::Why, environment: &Environment) -> Result<Law, Failure> {
     Ok(Law::new(source, policy, own, Timestamp::now()))
 }
 
-fn judge(law: &Law, case: &Case) -> Told {
+/// What can be said of a case; of the record alone where there is no policy to judge by.
+fn judge(law: Option<&Law>, case: &Case) -> Told {
     let Case { decision, completion } = case;
+    let Some(law) = law else {
+        return Told::new(decision, completion.as_ref(), None, &[], Vec::new())
+            .and_advice(Some(UNJUDGED));
+    };
     let code = decision.reason.as_deref().unwrap_or_default();
     let asked =
         Asked::of(decision).filter(|_| meaning(code).cure != Cure::None || is_by_rule(code));
@@ -149,5 +157,7 @@ fn is_by_rule(code: &str) -> bool {
     code == Reason::RuleDenied.code()
 }
 
+const UNJUDGED: &str = "What the policy of now makes of it, and what would allow it, cannot be said: \
+    that policy cannot be read or is not valid.";
 const OWN: &str = "It is a socket of egret itself or a name server that it asks: those are never \
     opened to workers.";

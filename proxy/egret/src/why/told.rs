@@ -19,7 +19,9 @@ const FAINT: Style = Style::new().dimmed();
 
 #[derive(Serialize)]
 pub(super) struct Document<'a> {
-    pub(super) policy: &'a str,
+    /// Absent where there is no policy to judge by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) policy: Option<&'a str>,
     pub(super) denials: &'a [Told],
 }
 
@@ -101,9 +103,12 @@ impl Told {
         self
     }
 
-    pub(super) fn drawn(&self, law: &Law, revision: &str) -> String {
+    /// Draws it beside the policy in force, if there is one, and its revision.
+    pub(super) fn drawn(&self, in_force: Option<(&Law, &str)>) -> String {
         let mut text = self.head();
-        text += &self.drawn_now(law, revision);
+        if let Some((law, revision)) = in_force {
+            text += &self.drawn_now(law, revision);
+        }
         if !self.nearest.is_empty() {
             text += &format!("\n{STRONG}nearest rules{STRONG:#}\n");
         }

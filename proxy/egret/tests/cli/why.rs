@@ -332,6 +332,22 @@ fn a_policy_that_has_changed_since_is_said_to_have_and_may_allow_it_now() {
 }
 
 #[test]
+fn a_policy_that_is_not_valid_is_78_and_the_record_is_told_all_the_same() {
+    let (place, _) = why(connect("elsewhere.test", 443, "host_not_allowed"));
+    place.write("policy.toml", &format!("{POLICY}[[rule]\n"));
+    let run = place.run(&["why"]).ends_with(78);
+    for said in
+        ["CONNECT elsewhere.test:443", "No rule for this worker names the host.", "cannot be said"]
+    {
+        assert!(run.stdout.contains(said), "{run:?}");
+    }
+    assert!(run.stderr.contains("policy.toml:"), "{run:?}");
+    let said = place.run(&["why", "--json"]).ends_with(78).json();
+    assert_eq!(said["denials"][0]["decision"]["host"], "elsewhere.test", "{said}");
+    assert_eq!((&said["policy"], &said["denials"][0]["now"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
 fn a_test_of_the_policy_that_expects_otherwise_is_named() {
     let (_, denial) = why(connect("secret.example.com", 443, "host_not_allowed"));
     assert_eq!(denial["remedies"][0]["against"], json!([1]), "{denial}");
