@@ -4,16 +4,14 @@
 //! It follows the records from outside, so the data path knows nothing of it; what it cannot keep
 //! up with is left to `egret tail --denied`. Denials are told apart by worker, host, port and
 //! reason, a bounded number of them, and only a few a second are told. The lines open as little as
-//! can be, say what they open, and are tried on the policy file as it is then, which is read again when it has changed. Where stderr is no terminal
-//! there is nobody to tell.
+//! can be, say what they open, and are tried on the policy file as it is then, which is read again
+//! when it has changed. Where stderr is no terminal there is nobody to tell.
 
 use std::{
     collections::HashSet,
     error::Error,
-    fs::Metadata,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use anstyle::{AnsiColor, Style};
@@ -25,9 +23,10 @@ use tokio::{
 
 use crate::{
     asked::Asked,
-    files, log,
+    files::{self, Marks},
+    log,
     reasons::{Cure, meaning},
-    records::{Backward, Follow, INTERVAL, Judged, Record, RecordsError, Trail},
+    records::{Follow, INTERVAL, Judged, Record, RecordsError},
     remedy::{Law, Remedy},
 };
 
@@ -44,8 +43,8 @@ const FAINT: Style = Style::new().dimmed();
 /// Tells what is denied from now on, until the future is dropped; it ends at once where nobody
 /// would see it.
 pub(crate) fn show(records: &Path, policy: &Path) -> impl Future<Output = ()> + Send + 'static {
-    let denials = Denials::from_now(records, policy).ok();
-    let denials = denials.filter(|_| io::stderr().is_terminal());
+    let is_seen = io::stderr().is_terminal();
+    let denials = is_seen.then(|| Denials::from_now(records, policy).ok()).flatten();
     async move {
         let Some(mut denials) = denials else { return };
         let mut ticks = interval(INTERVAL);
@@ -70,7 +69,7 @@ struct Denials {
     known: HashSet<Key>,
     policy: PathBuf,
     /// The policy as it was read last, and what says whether the file is another since.
-    law: Option<(Law, (u64, SystemTime))>,
+    law: Option<(Law, Marks)>,
     untold: u64,
     /// Whether the records could not be read the last time.
     failing: bool,
@@ -86,9 +85,7 @@ struct Key {
 
 impl Denials {
     fn from_now(records: &Path, policy: &Path) -> Result<Self, RecordsError> {
-        let trail = Trail::open(records)?;
-        let records = Follow::after(&trail, Backward::begin(&trail)?.end())?;
-        let policy = policy.to_owned();
+        let (records, policy) = (Follow::from_now(records)?, policy.to_owned());
         Ok(Self { records, known: HashSet::new(), policy, law: None, untold: 0, failing: false })
     }
 
@@ -151,12 +148,11 @@ impl Denials {
     }
 
     fn law(&mut self, now: Timestamp) -> Option<&Law> {
-        let metadata: Metadata = self.policy.metadata().ok()?;
-        let state = (metadata.len(), metadata.modified().ok()?);
-        if self.law.as_ref().is_none_or(|(_, known)| *known != state) {
+        let marks = Marks::of(&self.policy.metadata().ok()?);
+        if self.law.as_ref().is_none_or(|(_, known)| *known != marks) {
             let source = files::read(&self.policy).ok()?;
             let Loaded { policy, .. } = Policy::load(&source.text);
-            self.law = Some((Law::new(source, policy?, OwnAddresses::default(), now), state));
+            self.law = Some((Law::new(source, policy?, OwnAddresses::default(), now), marks));
         }
         let (law, _) = self.law.as_mut()?;
         law.now = now;
@@ -291,16 +287,36 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_that_was_put_in_the_place_of_another_is_read() {
+        let folder = TempDir::new().unwrap();
+        let (records, policy) = (folder.path().join("audit"), folder.path().join("policy.toml"));
+        std::fs::create_dir(&records).unwrap();
+        let mut denials = Denials::from_now(&records, &policy).unwrap();
+        let written = std::time::SystemTime::UNIX_EPOCH;
+        for (text, shown) in [(POLICY.to_owned(), false), (POLICY.replace("a.b", "c.b"), true)] {
+            let new = folder.path().join("new.toml");
+            std::fs::write(&new, text).unwrap();
+            OpenOptions::new().append(true).open(&new).unwrap().set_modified(written).unwrap();
+            std::fs::rename(&new, &policy).unwrap();
+            let reason = if shown { "host_not_allowed" } else { "port_not_allowed" };
+            append(folder.path(), "a.b.test", reason);
+            let told = plain(&denials.poll(at(13)));
+            assert!(told.contains("a.b.test"), "{told}");
+            assert_eq!(told.contains("to allow it"), shown, "{told}");
+        }
+    }
+
+    #[test]
     fn records_that_cannot_be_read_for_a_while_are_told_once_and_then_go_on() {
         let folder = TempDir::new().unwrap();
         let (records, away) = (folder.path().join("audit"), folder.path().join("away"));
         std::fs::create_dir(&records).unwrap();
         let mut denials = Denials::from_now(&records, &folder.path().join("none")).unwrap();
         std::fs::rename(&records, &away).unwrap();
-        assert!(
-            plain(&denials.poll(at(13))).contains("denials cannot be told: there are no records")
-        );
+        std::fs::write(&records, "").unwrap();
+        assert!(plain(&denials.poll(at(13))).contains("denials cannot be told: read the records"));
         assert_eq!(denials.poll(at(13)), "", "again");
+        std::fs::remove_file(&records).unwrap();
         std::fs::rename(&away, &records).unwrap();
         append(folder.path(), "one.test", "rule_denied");
         assert!(plain(&denials.poll(at(13))).contains("one.test"));

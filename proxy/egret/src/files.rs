@@ -6,7 +6,7 @@
 //! or exchange for another.
 
 use std::{
-    fs::File,
+    fs::{File, Metadata},
     io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -52,6 +52,21 @@ impl SourceText {
             message,
             fix: fix.to_owned(),
         }
+    }
+}
+
+/// What a file has that is another's, or another, once it has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Marks {
+    file: (u64, u64),
+    length: u64,
+    times: [i64; 4],
+}
+
+impl Marks {
+    pub(crate) fn of(file: &Metadata) -> Self {
+        let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
+        Self { file: (file.dev(), file.ino()), length: file.len(), times }
     }
 }
 

@@ -26,7 +26,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::files::{self, Step};
+use crate::files::{self, Marks, Step};
 
 /// How often contents are compared where watching works, whatever the files look like.
 const CALM: Duration = Duration::from_secs(60);
@@ -40,11 +40,8 @@ pub(crate) struct Watch {
     noticed: Arc<Mutex<Noticed>>,
     change: Arc<Notify>,
     /// The files that are followed, and how they looked before they were read.
-    looks: Vec<(PathBuf, Option<Look>)>,
+    looks: Vec<(PathBuf, Option<Marks>)>,
 }
-
-/// What is another once a file has changed: device, inode, length, and both times.
-type Look = (u64, u64, u64, [i64; 4]);
 
 /// What the watcher's own thread shares with whoever waits.
 #[derive(Debug, Default)]
@@ -189,10 +186,8 @@ impl Noticed {
     }
 }
 
-fn look(metadata: Option<fs::Metadata>) -> Option<Look> {
-    let file = metadata?;
-    let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
-    Some((file.dev(), file.ino(), file.len(), times))
+fn look(metadata: Option<fs::Metadata>) -> Option<Marks> {
+    metadata.map(|file| Marks::of(&file))
 }
 
 fn lock(noticed: &Mutex<Noticed>) -> MutexGuard<'_, Noticed> {

@@ -12,7 +12,7 @@ use std::{
 
 use egret_policy::WorkerId;
 
-use crate::records::{Backward, Follow, Forward, Judged, Record, RecordsError, Trail};
+use crate::records::{Follow, Forward, Judged, Record, RecordsError, Trail};
 
 /// Distinct denials that are told; the others are counted.
 const TOLD: usize = 10;
@@ -29,11 +29,7 @@ pub(super) enum Denials {
 
 impl Denials {
     pub(super) fn from_now(records: &Path) -> Self {
-        let follow = || {
-            let trail = Trail::open(records)?;
-            Follow::after(&trail, Backward::begin(&trail)?.end())
-        };
-        follow().map_or_else(|_: RecordsError| Self::All(records.to_owned()), Self::After)
+        Follow::from_now(records).map_or_else(|_| Self::All(records.to_owned()), Self::After)
     }
 
     /// Tells on stderr what was denied to a worker, or to anybody where it is not known who asked.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    Form, RecordsError, Segment, Trail,
+    Backward, Form, RecordsError, Segment, Trail,
     backward::Position,
     forward::{Taken, opened, take_line},
     number,
@@ -47,6 +47,12 @@ struct Current {
 }
 
 impl Follow {
+    /// Begins after what is there now.
+    pub(crate) fn from_now(records: &Path) -> Result<Self, RecordsError> {
+        let trail = Trail::open(records)?;
+        Self::after(&trail, Backward::begin(&trail)?.end())
+    }
+
     pub(crate) fn after(trail: &Trail, position: &Position) -> Result<Self, RecordsError> {
         let current = match &position.segment {
             Some(path) => Some(Current {
