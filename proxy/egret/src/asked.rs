@@ -10,6 +10,7 @@ use egret_policy::{
     Answers, Ask, Authority, Denial, Forbidden, Method, Network, OwnAddresses, Policy, Question,
     Reason, RuleId, Scheme, Target, Timestamp, TunnelAsk, Verdict, Worker,
 };
+use serde::Serialize;
 
 use crate::records::{Judged, Record};
 
@@ -42,10 +43,11 @@ pub(crate) enum Protocol {
 }
 
 /// What a policy makes of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) verdict: Judged,
     pub(crate) reason: Reason,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rule: Option<String>,
 }
 

@@ -12,7 +12,7 @@ pub(crate) use self::{
     env::{AsWorker, Env},
     exec::Exec,
     import::{Import, ImportFrom},
-    records::{Diff, RecordSource, Suggest, Tail, VerdictName, Why},
+    records::{Diff, RecordSource, Suggest, Tail, Why},
     worker::{Worker, WorkerToken, WorkerVerb},
 };
 

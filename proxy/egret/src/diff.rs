@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use egret_policy::{Outline, OwnAddresses, Policy, Timestamp};
+use egret_policy::{OwnAddresses, Policy, Timestamp};
 
 use self::{changes::Change, told::Told};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     cli, config,
     environment::Environment,
     failure::{Exit, Failure},
-    files, output, policy,
+    output, policy,
     records::{Decisions, Trail},
 };
 
@@ -26,12 +26,6 @@ mod told;
 const KNOWN: usize = 100_000;
 /// Distinct flips that are told apart.
 const FLIPS: usize = 100_000;
-
-/// A policy to compare.
-struct Side {
-    policy: Policy,
-    outline: Outline,
-}
 
 /// A request of which the verdict is another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,14 +50,15 @@ struct Replay {
 }
 
 pub(crate) fn run(args: &cli::Diff, environment: &Environment) -> Result<Exit, Failure> {
-    let (old, new) = (side(&args.old)?, side(&args.new)?);
-    let changes: Vec<Change> = changes::between(&old.outline, &new.outline);
+    let ((_, old, old_outline), (_, new, new_outline)) =
+        (policy::outlined(&args.old)?, policy::outlined(&args.new)?);
+    let changes: Vec<Change> = changes::between(&old_outline, &new_outline);
     let replay = match trail(args, environment)? {
-        Some(trail) => Some(replay(args, &trail, &old.policy, &new.policy)?),
+        Some(trail) => Some(replay(args, &trail, &old, &new)?),
         None => None,
     };
     let flipped = replay.as_ref().is_some_and(|replay| !replay.flips.is_empty());
-    let told = Told::new(&old.policy, &new.policy, &changes, replay);
+    let told = Told::new(&old, &new, &changes, replay);
     if args.json {
         output::json(&told)?;
     } else {
@@ -81,13 +76,6 @@ fn trail(args: &cli::Diff, environment: &Environment) -> Result<Option<Trail>, F
         (None, None) => return Ok(None),
     };
     Ok(Some(Trail::open(&directory)?))
-}
-
-fn side(path: &std::path::Path) -> Result<Side, Failure> {
-    let source = files::read(path)?;
-    let policy = policy::loaded(&source)?;
-    let outline = Policy::outline(&source.text).unwrap_or_default();
-    Ok(Side { policy, outline })
 }
 
 fn replay(args: &cli::Diff, trail: &Trail, old: &Policy, new: &Policy) -> Result<Replay, Failure> {

@@ -3,7 +3,9 @@
 //! The codes are public interface. A failure names the thing and, where there is one, the fix;
 //! the cause stays in the source chain and is printed below it.
 
-use std::{error::Error, io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    error::Error, fmt::Display, io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc,
+};
 
 use egret_policy::{TargetError, TestOutcome};
 use egret_proxy::{FlushError, ListenAddress, ListenError, OpenError, RecordError};
@@ -487,8 +489,8 @@ fn listen_fix(section: &str, address: &ListenAddress, kind: io::ErrorKind) -> St
 }
 
 /// `1 problem`, `2 problems`.
-pub(crate) fn count(number: usize, thing: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
+pub(crate) fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
     format!("{number} {thing}{plural}")
 }
 

@@ -5,7 +5,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use egret_policy::{Loaded, Mode, Need, NeedKind, Policy, Timestamp, source::Problem};
+use egret_policy::{Loaded, Mode, Need, NeedKind, Outline, Policy, Timestamp, source::Problem};
 
 use crate::{
     config,
@@ -58,6 +58,14 @@ pub(crate) fn loaded(source: &SourceText) -> Result<Policy, Failure> {
     print_problems(Severity::Warning, source, &warnings);
     print_problems(Severity::Error, source, &problems);
     policy.ok_or_else(|| Failure::Invalid { file: source.name(), problems: problems.len() })
+}
+
+/// Reads a policy to judge by, and what it means key by key.
+pub(crate) fn outlined(path: &Path) -> Result<(SourceText, Policy, Outline), Failure> {
+    let source = files::read(path)?;
+    let policy = loaded(&source)?;
+    let outline = Policy::outline(&source.text).unwrap_or_default();
+    Ok((source, policy, outline))
 }
 
 /// What the policy needs and the data path of this release cannot do.

@@ -186,7 +186,7 @@ impl Skipped {
         if self.foreign == 0 {
             return;
         }
-        let lines = count(usize::try_from(self.foreign).unwrap_or(usize::MAX), "line");
+        let lines = count(self.foreign, "line");
         print_warning(
             &format!("{lines} of `{}` are no records and were left out", trail.path.display()),
             Some("`egret audit verify` finds out where"),

@@ -19,7 +19,7 @@ use crate::{
     cli,
     environment::Environment,
     failure::{Exit, Failure},
-    files, output, policy,
+    output, policy,
     records::{Decisions, Judged, Record, Trail},
     remedy::{plain, scheme},
 };
@@ -95,7 +95,8 @@ struct Seen {
 
 pub(crate) fn run(args: &cli::Suggest, environment: &Environment) -> Result<Exit, Failure> {
     let trail = Trail::named(&args.source, environment)?;
-    let base = args.base.as_deref().map(base).transpose()?;
+    let base = args.base.as_deref().map(policy::outlined).transpose()?;
+    let base = base.map(|(source, policy, outline)| Base { text: source.text, policy, outline });
     let mut seen = read(args, &trail, base.as_ref())?;
     seen.settle();
     let text = proved(base.as_ref(), seen)?;
@@ -103,21 +104,12 @@ pub(crate) fn run(args: &cli::Suggest, environment: &Environment) -> Result<Exit
     Ok(Exit::Done)
 }
 
-fn base(path: &std::path::Path) -> Result<Base, Failure> {
-    let source = files::read(path)?;
-    let policy = policy::loaded(&source)?;
-    let outline = Policy::outline(&source.text).unwrap_or_default();
-    Ok(Base { text: source.text, policy, outline })
-}
-
 fn read(args: &cli::Suggest, trail: &Trail, base: Option<&Base>) -> Result<Seen, Failure> {
     let now = Timestamp::now();
     let mut decisions = Decisions::of(trail, args.since, now)?;
     let mut seen = Seen::default();
     while let Some(record) = decisions.next()? {
-        let other = args.worker.as_ref();
-        let other = other.is_some_and(|id| record.worker.as_deref() != Some(id.as_str()));
-        if !other {
+        if record.is_of(args.worker.as_ref()) {
             seen.note(&record, base, now);
         }
     }

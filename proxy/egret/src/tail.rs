@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::{self, VerdictName},
+    cli,
     environment::Environment,
     failure::{Exit, Failure},
     records::{Backward, Follow, INTERVAL, Judged, Record, RecordsError, Trail, when},
@@ -125,12 +125,10 @@ impl Wanted {
             false => event.contains(&record.event),
         };
         let by_verdict =
-            verdict.is_empty() || verdict.iter().any(|name| record.verdict == Some(judged(*name)));
-        let by_worker =
-            worker.as_ref().is_none_or(|id| record.worker.as_deref() == Some(id.as_str()));
+            verdict.is_empty() || record.verdict.is_some_and(|judged| verdict.contains(&judged));
         by_event
             && by_verdict
-            && by_worker
+            && record.is_of(worker.as_ref())
             && (!denied || record.is_denial())
             && self.suffix.as_ref().is_none_or(|suffix| is_below(record, suffix))
     }
@@ -139,14 +137,6 @@ impl Wanted {
 fn is_below(record: &Record, suffix: &str) -> bool {
     let rest = record.host.as_deref().and_then(|host| host.strip_suffix(suffix));
     rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-}
-
-fn judged(name: VerdictName) -> Judged {
-    match name {
-        VerdictName::Allow => Judged::Allow,
-        VerdictName::Deny => Judged::Deny,
-        VerdictName::WouldDeny => Judged::WouldDeny,
-    }
 }
 
 fn print(args: &cli::Tail, record: &Record, line: &[u8]) -> Result<(), Stop> {

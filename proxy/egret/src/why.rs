@@ -88,12 +88,10 @@ fn last(trail: &Trail, args: &cli::Why) -> Result<Vec<Case>, Failure> {
     while cases.len() < wanted
         && let Some((record, _)) = records.next_record()?
     {
-        let others =
-            args.worker.as_ref().is_some_and(|id| record.worker.as_deref() != Some(id.as_str()));
-        let id = record.id.clone().unwrap_or_default();
-        if others {
+        if !record.is_of(args.worker.as_ref()) {
             continue;
         }
+        let id = record.id.clone().unwrap_or_default();
         if record.event == "completion" {
             if completions.len() == KEPT {
                 completions.clear();

@@ -260,9 +260,9 @@ fn told(report: &Report, kept: bool, extent: Extent) -> String {
     }
     let held = format!(
         "{} in {}, {}",
-        tally(report.lines, "line"),
+        count(report.lines, "line"),
         count(report.segments, "segment"),
-        tally(report.heads, "signed head")
+        count(report.heads, "signed head")
     );
     text += &match report.findings.len() + report.unlisted {
         0 => format!("{GOOD}✓{GOOD:#} {held}: the chain is sound\n"),
@@ -287,7 +287,7 @@ fn told(report: &Report, kept: bool, extent: Extent) -> String {
         text += "  it holds no signed head: anybody who could write the files may have written \
                  them anew\n";
     } else if report.since_head > 0 {
-        let lines = tally(report.since_head, "line");
+        let lines = count(report.since_head, "line");
         text += &format!("  {lines} after the last signed head: only as good as the file\n");
     }
     if !kept {
@@ -343,10 +343,6 @@ fn escaped(text: &str) -> String {
         }
     }
     escaped
-}
-
-fn tally(number: u64, thing: &str) -> String {
-    count(usize::try_from(number).unwrap_or(usize::MAX), thing)
 }
 
 const GOOD: Style = AnsiColor::Green.on_default();

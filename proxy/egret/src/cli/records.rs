@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, ValueEnum};
+use clap::{ArgGroup, Args};
 use egret_policy::WorkerId;
 
 use super::{ConfigFile, worker_id};
-use crate::records::Since;
+use crate::records::{Judged, Since};
 
 /// Say why something was denied, and what would allow it.
 ///
@@ -58,7 +58,7 @@ pub(crate) struct Tail {
     pub(crate) denied: bool,
     /// Only decisions with this verdict; may be repeated.
     #[arg(long, value_name = "VERDICT", value_enum)]
-    pub(crate) verdict: Vec<VerdictName>,
+    pub(crate) verdict: Vec<Judged>,
     /// Only what this worker did.
     #[arg(long, value_name = "ID", value_parser = worker_id)]
     pub(crate) worker: Option<WorkerId>,
@@ -76,14 +76,6 @@ pub(crate) struct Tail {
     /// Print the lines as they are recorded.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum VerdictName {
-    Allow,
-    Deny,
-    WouldDeny,
 }
 
 /// Compare two policies: what they mean, and what recorded requests would come to.

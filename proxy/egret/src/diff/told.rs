@@ -10,7 +10,7 @@ use super::{
     Flip, Replay,
     changes::{Change, What},
 };
-use crate::{asked::Outcome, failure::count, records::Judged, table::Table};
+use crate::{asked::Outcome, failure::count, table::Table};
 
 const ADDED: Style = AnsiColor::Green.on_default();
 const REMOVED: Style = AnsiColor::Red.on_default();
@@ -43,16 +43,8 @@ struct Counted {
     labels: BTreeMap<String, String>,
     method: String,
     target: String,
-    old: Side,
-    new: Side,
-}
-
-#[derive(Serialize)]
-struct Side {
-    verdict: Judged,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<String>,
+    old: Outcome,
+    new: Outcome,
 }
 
 impl<'a> Told<'a> {
@@ -83,7 +75,7 @@ impl<'a> Told<'a> {
         let Some(Replayed { flips, judged, unjudged, left_out }) = &self.replay else {
             return text;
         };
-        let requests = count(usize::try_from(*judged).unwrap_or(usize::MAX), "request");
+        let requests = count(*judged, "request");
         text += &format!("\n{STRONG}{requests} judged by both{STRONG:#}");
         if *unjudged > 0 {
             text += &format!("; {unjudged} more could not be judged again");
@@ -112,16 +104,15 @@ impl<'a> Told<'a> {
 
 fn counted(flip: Flip, count: u64) -> Counted {
     let Flip { worker, labels, method, target, old, new } = flip;
-    let side = |Outcome { verdict, reason, rule }| Side { verdict, reason: reason.code(), rule };
-    Counted { count, worker, labels, method, target, old: side(old), new: side(new) }
+    Counted { count, worker, labels, method, target, old, new }
 }
 
-fn drawn_side(side: &Side) -> String {
-    let why = match &side.rule {
+fn drawn_side(Outcome { verdict, reason, rule }: &Outcome) -> String {
+    let why = match rule {
         Some(rule) => format!("rule {rule}"),
-        None => side.reason.trim_start_matches("egress.").to_owned(),
+        None => reason.code().trim_start_matches("egress.").to_owned(),
     };
-    format!("{} ({why})", side.verdict.as_str())
+    format!("{} ({why})", verdict.as_str())
 }
 
 fn drawn_change(change: &Change) -> String {

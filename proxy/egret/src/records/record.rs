@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use clap::ValueEnum;
 use egret_policy::{Labels, Timestamp, Worker, WorkerId};
 use serde::{Deserialize, Serialize};
 
@@ -57,8 +58,11 @@ pub(crate) struct Record {
 }
 
 /// A recorded verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize, ValueEnum,
+)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub(crate) enum Judged {
     Allow,
     WouldDeny,
@@ -95,6 +99,11 @@ impl Record {
     /// Whether this is the one record of many denials.
     pub(crate) fn is_sum(&self) -> bool {
         self.event == SUMMED
+    }
+
+    /// Whether it is about a worker; about anybody where none is named.
+    pub(crate) fn is_of(&self, worker: Option<&WorkerId>) -> bool {
+        worker.is_none_or(|id| self.worker.as_deref() == Some(id.as_str()))
     }
 
     pub(crate) fn at(&self) -> Option<Timestamp> {

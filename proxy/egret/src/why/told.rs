@@ -34,19 +34,11 @@ pub(super) struct Told {
     because: &'static str,
     /// What the policy now in force makes of it; absent where it cannot be judged again.
     #[serde(skip_serializing_if = "Option::is_none")]
-    now: Option<Now>,
+    now: Option<Outcome>,
     nearest: Vec<Nearest>,
     remedies: Vec<Remedy>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     advice: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Now {
-    verdict: Judged,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -76,8 +68,6 @@ impl Told {
         let later = completion.and_then(|end| end.reason.as_deref());
         let later = later.filter(|later| Some(*later) != decision.reason.as_deref());
         advice.extend(later.map(|later| meaning(later).advice.to_owned()));
-        let now =
-            now.map(|now| Now { verdict: now.verdict, reason: now.reason.code(), rule: now.rule });
         let nearest = nearest.iter().map(|near| Nearest {
             rule: near.id.to_string(),
             line: near.line,
@@ -191,7 +181,7 @@ impl Told {
     }
 
     fn drawn_now(&self, law: &Law, revision: &str) -> String {
-        let Some(Now { verdict, reason, rule }) = &self.now else { return String::new() };
+        let Some(Outcome { verdict, reason, rule }) = &self.now else { return String::new() };
         let name = law.source.name();
         let another = self.decision.policy.as_deref().is_some_and(|policy| policy != revision);
         let by = rule.as_ref().map(|rule| format!(" by rule `{rule}`")).unwrap_or_default();
