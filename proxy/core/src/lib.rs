@@ -52,6 +52,7 @@ pub use self::{
         RecordMetrics, RecordSettings, Recorder, Verified, Verifier, segment_name, segment_number,
         segments,
     },
+    refusal::reason_codes,
     resolve::{ResolverError, SystemError},
     roots::{Roots, RootsError},
     settings::{

@@ -29,6 +29,8 @@ use crate::{
     seldom::Seldom,
 };
 
+pub use self::code::reason_codes;
+
 pub(crate) use self::code::Code;
 
 mod code;

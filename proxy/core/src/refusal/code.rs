@@ -48,6 +48,11 @@ label! {
     }
 }
 
+/// Returns every code that a record can hold.
+pub fn reason_codes() -> impl Iterator<Item = &'static str> {
+    Code::ALL.iter().map(|code| code.as_str())
+}
+
 impl Code {
     /// Returns the public code.
     pub(crate) fn as_str(self) -> &'static str {
