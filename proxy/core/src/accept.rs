@@ -24,6 +24,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
+    caused::caused,
     dial::is_exhaustion,
     exchange::{HttpTunnel, exchange},
     gate::{Facts, Gate, GateLimits, gate},
@@ -176,7 +177,11 @@ pub(crate) async fn accept(socket: Acceptor, listener: Arc<Listener>, shared: Ar
             Err(error) if is_exhaustion(&error) => {
                 shared.metrics.accepted.of(Accepted::Failed).add(1);
                 if let Some(unsaid) = EXHAUSTED.due() {
-                    tracing::warn!(%error, unsaid, "no connection can be accepted for the moment");
+                    tracing::warn!(
+                        error = %caused(&error),
+                        unsaid,
+                        "no connection can be accepted for the moment"
+                    );
                 }
                 // What only waits for a next request is the first to go.
                 shared.pool.clear();
@@ -189,7 +194,12 @@ pub(crate) async fn accept(socket: Acceptor, listener: Arc<Listener>, shared: Ar
     for accepted in socket.close() {
         match accepted {
             Ok((stream, peer)) => take_in(stream, peer, &listener, &shared),
-            Err(error) => tracing::warn!(%error, "a connection could not be accepted at the end"),
+            Err(error) => {
+                tracing::warn!(
+                    error = %caused(&error),
+                    "a connection could not be accepted at the end"
+                )
+            }
         }
     }
 }

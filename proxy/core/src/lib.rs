@@ -6,6 +6,7 @@
 //! one of its own. It reads no configuration and no environment.
 
 mod accept;
+mod caused;
 mod clock;
 mod dial;
 mod exchange;
@@ -38,6 +39,7 @@ mod socket;
 mod tunnel;
 
 pub use self::{
+    caused::caused,
     clock::Clock,
     identify::{KnownWorker, Named, Proofs, StaticWorkers, Workers},
     limit::{BudgetStore, Day, Used},

@@ -16,6 +16,8 @@ use std::{
 use arc_swap::ArcSwap;
 use egret_policy::OwnAddresses;
 
+use crate::caused::caused;
+
 const REFRESH: Duration = Duration::from_secs(10);
 
 /// The current list, shared by every exchange.
@@ -53,7 +55,7 @@ impl Own {
         loop {
             interval.tick().await;
             if let Err(error) = self.refresh() {
-                tracing::warn!(%error, "read the addresses of the interfaces");
+                tracing::warn!(error = %caused(&error), "read the addresses of the interfaces");
             }
         }
     }

@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     accept::{Listener, accept},
+    caused::caused,
     clock::Clock,
     identify::{Identification, Workers},
     limit::{self, Accounts, BudgetStore, Denials, Moment, Used},
@@ -310,12 +311,14 @@ impl Proxy {
         };
         match timeout_at(by, keeping.join_next()).await {
             Ok(Some(Ok(())) | None) => {}
-            Ok(Some(Err(error))) => tracing::error!(%error, "record the last denials"),
+            Ok(Some(Err(error))) => {
+                tracing::error!(error = %caused(&error), "record the last denials")
+            }
             // The records do not get through either then, and their end says so.
             Err(_) => tracing::error!("the last denials were not recorded in time"),
         }
         if let (Err(_), Err(error)) = (&end, &saved) {
-            tracing::error!(%error, "save the day budgets at the end");
+            tracing::error!(error = %caused(error), "save the day budgets at the end");
         }
         end.and(saved.map_err(RunError::Unsaved))
     }

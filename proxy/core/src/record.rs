@@ -33,6 +33,7 @@ use self::{
     writer::{Otherwise, Room},
 };
 use crate::{
+    caused::caused,
     clock::Clock,
     limit::DenialSum,
     live::Cut,
@@ -295,7 +296,12 @@ impl Draft {
             static UNRECORDED: Seldom = Seldom::new();
             if let Some(unsaid) = UNRECORDED.due() {
                 let code = code.as_str();
-                tracing::error!(%error, code, unsaid, "a refusal could not be recorded");
+                tracing::error!(
+                    error = %caused(&error),
+                    code,
+                    unsaid,
+                    "a refusal could not be recorded"
+                );
             }
         }
     }

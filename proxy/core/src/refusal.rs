@@ -17,6 +17,7 @@ use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 
 use crate::{
+    caused::caused,
     dial::DialError,
     gate::Fault,
     identify::IdentityError,
@@ -226,10 +227,10 @@ impl Refusal {
         static INTERNAL: Seldom = Seldom::new();
         if let Self::Credential(error) = self {
             let Some(unsaid) = NO_CREDENTIAL.due() else { return };
-            tracing::warn!(error = error as &dyn std::error::Error, id, unsaid, "no credential");
+            tracing::warn!(error = %caused(error), id, unsaid, "no credential");
         } else if let Self::Audit(error) = self {
             let Some(unsaid) = NO_RECORD.due() else { return };
-            tracing::error!(error = error as &dyn std::error::Error, id, unsaid, "no record");
+            tracing::error!(error = %caused(error), id, unsaid, "no record");
         } else if let Self::Internal = self {
             let Some(unsaid) = INTERNAL.due() else { return };
             tracing::error!(id, unsaid, "a target that was passed cannot be sent");

@@ -29,6 +29,7 @@ use self::{
     server::{Server, ServerFault},
 };
 use crate::{
+    caused::caused,
     metrics::{Metrics, label::LookedUp},
     own::Own,
     plain::Plain,
@@ -165,8 +166,10 @@ impl Resolver {
                 }
                 Err(error) if !told => {
                     told = true;
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(error, "the name servers stay those of before");
+                    tracing::warn!(
+                        error = %caused(&error),
+                        "the name servers stay those of before"
+                    );
                 }
                 Err(_) => {}
             }
@@ -182,7 +185,7 @@ impl Resolver {
         let addresses: Vec<_> = named.iter().map(|server| server.address).collect();
         // Forbidden as a target first, asked second.
         if let Err(error) = own.asked_at(addresses.clone()) {
-            tracing::warn!(%error, "read the addresses of the interfaces");
+            tracing::warn!(error = %caused(&error), "read the addresses of the interfaces");
             return;
         }
         tracing::info!(servers = ?addresses, "the system has other name servers");

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use egret_proxy::ListenAddress;
+use egret_proxy::{ListenAddress, caused};
 use serde::Serialize;
 
 use crate::{failure::Failure, state};
@@ -57,7 +57,11 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(%error, path = %self.path.display(), "remove what says where we listen");
+            tracing::warn!(
+                error = %caused(&error),
+                path = %self.path.display(),
+                "remove what says where we listen"
+            );
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use egret_policy::{Policy, Timestamp, WorkerId};
-use egret_proxy::{Handle, PolicyChange, Recorder, StaticWorkers};
+use egret_proxy::{Handle, PolicyChange, Recorder, StaticWorkers, caused};
 use tokio::{signal::unix::Signal, task::spawn_blocking, time::sleep};
 
 use crate::{
@@ -246,7 +246,7 @@ impl Told {
     /// A policy is in force whether or not that can be written: it may be the stricter one.
     async fn record(&self, in_force: &Policy, change: PolicyChange) {
         if let Err(error) = self.recorder.policy(in_force.revision(), change).await {
-            tracing::error!(%error, "a reload could not be recorded");
+            tracing::error!(error = %caused(&error), "a reload could not be recorded");
         }
     }
 }

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use egret_proxy::caused;
 use notify::{
     Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, CreateKind, ModifyKind},
@@ -69,7 +70,8 @@ impl Watch {
             },
             Config::default(),
         );
-        let watcher = watcher.inspect_err(|error| tracing::warn!(%error, "{UNWATCHED}")).ok();
+        let watcher =
+            watcher.inspect_err(|error| tracing::warn!(error = %caused(error), "{UNWATCHED}")).ok();
         Self { watcher, noticed, change, looks: Vec::new() }
     }
 
@@ -98,7 +100,7 @@ impl Watch {
         let watched =
             places.keys().try_for_each(|folder| watcher.watch(folder, RecursiveMode::NonRecursive));
         if let Err(error) = watched {
-            tracing::warn!(%error, "{UNWATCHED}");
+            tracing::warn!(error = %caused(&error), "{UNWATCHED}");
             self.watcher = None;
         }
     }

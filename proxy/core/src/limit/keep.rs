@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{BudgetStore, DenialSum, Denials, Used};
 use crate::{
+    caused::caused,
     proxy::{Budgets, Shared},
     record::{self, RecordError},
 };
@@ -53,7 +54,7 @@ pub(crate) async fn save(
             return done;
         }
         if let Err(error) = done {
-            tracing::error!(%error, "save the day budgets");
+            tracing::error!(error = %caused(&error), "save the day budgets");
         }
     }
 }
@@ -76,7 +77,7 @@ async fn record_denials(shared: &Shared) {
     let Shared { denials, recorder, clock, .. } = shared;
     let summed = |sum: DenialSum| async move { record::summed(recorder, &**clock, &sum).await };
     if let Err(Unrecorded { denials, source: error }) = record_each(denials, summed).await {
-        tracing::error!(%error, denials, "denials could not be recorded");
+        tracing::error!(error = %caused(&error), denials, "denials could not be recorded");
     }
 }
 

@@ -14,6 +14,8 @@ use std::{
 
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::caused::caused;
+
 /// A socket's file that is ours to remove.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
@@ -27,7 +29,11 @@ impl Drop for SocketFile {
         if identity(&self.path).ok() == Some(self.identity)
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(%error, path = %self.path.display(), "remove the file of a socket");
+            tracing::warn!(
+                error = %caused(&error),
+                path = %self.path.display(),
+                "remove the file of a socket"
+            );
         }
     }
 }

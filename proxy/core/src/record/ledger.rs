@@ -29,7 +29,7 @@ use super::{
     time,
     writer::{FlushError, Message, Otherwise, RecordError},
 };
-use crate::{clock::Clock, seldom::Seldom};
+use crate::{caused::caused, clock::Clock, seldom::Seldom};
 
 mod in_place;
 mod kept;
@@ -227,7 +227,7 @@ impl Ledger {
         let missing = self.missing();
         if let (Err(source), true) = (&settled, missing > 0) {
             if let Err(error) = self.tally.sync() {
-                tracing::error!(%error, "keep how many records are missing");
+                tracing::error!(error = %caused(&error), "keep how many records are missing");
             }
             return Err(FlushError::Missing { count: missing, source: source.clone() });
         }
@@ -260,7 +260,10 @@ impl Ledger {
         self.sync()?;
         self.headed = true;
         if let Err(error) = self.publish(&head) {
-            tracing::error!(%error, "put the newest head of the records beside them");
+            tracing::error!(
+                error = %caused(&error),
+                "put the newest head of the records beside them"
+            );
         }
         Ok(())
     }
@@ -305,7 +308,11 @@ impl Ledger {
                 if let Err(error) = self.file.set_len(self.length) {
                     static TORN: Seldom = Seldom::new();
                     if let Some(unsaid) = TORN.due() {
-                        tracing::error!(%error, unsaid, "cut off a half-written batch of records");
+                        tracing::error!(
+                            error = %caused(&error),
+                            unsaid,
+                            "cut off a half-written batch of records"
+                        );
                     }
                 }
                 self.stands(Some(&error));
@@ -340,7 +347,7 @@ impl Ledger {
         match failure {
             Some(error) if wrote => {
                 let directory = self.settings.directory.display();
-                tracing::error!(%error, %directory, "records cannot be written");
+                tracing::error!(error = %caused(error), %directory, "records cannot be written");
             }
             None if writes && !wrote => tracing::info!("records are written again"),
             Some(_) | None => {}

@@ -25,7 +25,7 @@ use super::{
     standing::{RecordMetrics, Standing},
     time,
 };
-use crate::clock::Clock;
+use crate::{caused::caused, clock::Clock};
 
 /// How long a line may be in the kernel alone.
 const SYNC_WITHIN: Duration = Duration::from_millis(100);
@@ -351,7 +351,7 @@ async fn run(
             sync_by.get_or_insert_with(|| Instant::now() + SYNC_WITHIN);
         }
     }
-    ledger.finish().inspect_err(|error| tracing::error!(%error, "end the records"))
+    ledger.finish().inspect_err(|error| tracing::error!(error = %caused(error), "end the records"))
 }
 
 /// Waits for a time; never asked for one that is not set.

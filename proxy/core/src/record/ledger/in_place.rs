@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{Ledger, RecordError, sync_directory};
+use crate::caused::caused;
 use crate::record::{
     event::Event,
     folder,
@@ -50,7 +51,11 @@ impl Ledger {
         let missing = segment_name(self.number);
         if let Err(error) = self.file.sync_data() {
             // Whoever has moved it away may want it.
-            tracing::warn!(%error, segment = missing, "bring the rest of a segment to the disk");
+            tracing::warn!(
+                error = %caused(&error),
+                segment = missing,
+                "bring the rest of a segment to the disk"
+            );
         }
         let old = segment(&directory, self.number);
         // A segment without a line would be in the way when old ones are removed.

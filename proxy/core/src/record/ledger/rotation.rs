@@ -15,6 +15,7 @@ use std::{
 use egret_policy::Timestamp;
 
 use super::{Ledger, sync_directory};
+use crate::caused::caused;
 use crate::record::{
     chain::Chain,
     event::Event,
@@ -33,7 +34,7 @@ impl Ledger {
             return;
         }
         if let Err(error) = self.begin_next() {
-            tracing::error!(%error, "begin the next segment of the records");
+            tracing::error!(error = %caused(&error), "begin the next segment of the records");
             self.full_at = self.length + self.settings.segment / 16;
             return;
         }
@@ -69,7 +70,7 @@ impl Ledger {
     /// Removes the segments whose last line is older than `keep`.
     pub(in crate::record) fn remove_old(&mut self) {
         if let Err(error) = self.remove_older_than_kept() {
-            tracing::error!(%error, "remove old segments of the records");
+            tracing::error!(error = %caused(&error), "remove old segments of the records");
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
     path::Path,
 };
 
-use crate::record::folder;
+use crate::{caused::caused, record::folder};
 
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -26,7 +26,7 @@ impl Tally {
         match open(&directory.join(NAME)) {
             Ok((file, left)) => (Self { file: Some(file), stands: left }, left),
             Err(error) => {
-                tracing::error!(%error, "keep how many records are missing");
+                tracing::error!(error = %caused(&error), "keep how many records are missing");
                 (Self { file: None, stands: 0 }, 0)
             }
         }
