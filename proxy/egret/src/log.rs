@@ -10,11 +10,13 @@
 //! A line of JSON has `timestamp` (RFC 3339), `level`, `target` (the module), `message` and the
 //! fields of the event. Fields keep their names and meaning: `error` (and what caused it), `id`
 //! and `code` (of an exchange, as in the records), `signal`, `open` (connections and exchanges),
-//! `server` (a name server), `fault`, `cut` and `lost` (entries and workers that a reload ended),
-//! `problems`, `shown` (a problem with its line and fix, as people see it), `files` and `needed`
-//! (descriptors), `connections`, `path`, `file`, `segment`, `version`, `config`, `policy`, `revision`, `state`,
-//! `records`. No event has a secret, a query string or a header's value; what others have sent is
-//! shortened, and has no control character on a terminal.
+//! `server` and `servers` (name servers), `fault`, `cut` and `lost` (entries and workers that a
+//! reload ended), `problems`, `shown` (a problem with its line and fix, as people see it), `files`
+//! and `needed` (descriptors), `connections`, `accounts` (of workers and rules), `denials`,
+//! `clock` and `newest` (what it says, and what the newest record does), `unsaid`, `dropped`,
+//! `path`, `file`, `segment`, `version`, `config`, `policy`, `revision`, `state`, `records`. No
+//! event has a secret, a query string or a header's value; what others have sent is shortened, and
+//! has no control character on a terminal.
 
 use std::{
     cell::Cell,

@@ -346,8 +346,8 @@ impl Ledger {
         let wrote = self.standing.set_writing(writes);
         match failure {
             Some(error) if wrote => {
-                let directory = self.settings.directory.display();
-                tracing::error!(error = %caused(error), %directory, "records cannot be written");
+                let records = self.settings.directory.display();
+                tracing::error!(error = %caused(error), %records, "records cannot be written");
             }
             None if writes && !wrote => tracing::info!("records are written again"),
             Some(_) | None => {}

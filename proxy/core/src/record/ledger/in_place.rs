@@ -69,7 +69,7 @@ impl Ledger {
         self.kept.seal(&mut self.chain, &line);
         tracing::error!(
             segment = missing,
-            directory = %directory.display(),
+            records = %directory.display(),
             "a segment of the records was removed, moved or changed by somebody else: the next \
              one was begun, and `egret audit verify` tells the gap"
         );
