@@ -16,7 +16,7 @@ use egret_policy::{RuleId, Timestamp, WorkerId};
 use egret_proxy::{BudgetStore, Day, Used};
 use serde::{Deserialize, Serialize};
 
-use crate::{files::AS_A_READER, state};
+use crate::{failure::Exit, files::AS_A_READER, state};
 
 /// The file, in a state directory that is ours.
 pub(crate) struct BudgetFile {
@@ -45,6 +45,13 @@ pub(crate) enum BudgetError {
 }
 
 impl BudgetError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Read { source, .. } => Exit::of_io(source, Exit::Failure),
+            Self::Syntax { .. } | Self::Version { .. } | Self::Entry { .. } => Exit::Failure,
+        }
+    }
+
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

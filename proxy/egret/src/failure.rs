@@ -49,7 +49,8 @@ impl Exit {
         if error.exit_code() == 0 { Self::Done } else { Self::Usage }
     }
 
-    fn of_io(error: &io::Error, otherwise: Self) -> Self {
+    /// What an error of the system is: no permission, or what it is otherwise.
+    pub(crate) fn of_io(error: &io::Error, otherwise: Self) -> Self {
         if error.kind() == io::ErrorKind::PermissionDenied { Self::Permission } else { otherwise }
     }
 }
@@ -177,70 +178,23 @@ impl Failure {
             }
             Self::Authority { .. } | Self::NotAnId { .. } => Exit::Usage,
             Self::UnknownId { .. } | Self::Suggestion { .. } => Exit::Failure,
-            Self::Records(error) => match error {
-                RecordsError::Absent { .. } => Exit::Failure,
-                RecordsError::Read { source, .. } => Exit::of_io(source, Exit::Failure),
-            },
-            Self::File(error) => match error {
-                FileError::Read { source, .. } => Exit::of_io(source, Exit::Configuration),
-                FileError::Encoding { .. }
-                | FileError::Kind { .. }
-                | FileError::WritableByOthers { .. }
-                | FileError::OwnedByOther { .. }
-                | FileError::Long { .. }
-                | FileError::FolderOpenToOthers { .. }
-                | FileError::FolderOfOther { .. } => Exit::Configuration,
-            },
-            Self::State(error) => match error {
-                StateError::Locked { .. } => Exit::Unavailable,
-                StateError::Use { source, .. } => Exit::of_io(source, Exit::Failure),
-                StateError::WritableByOthers { .. } | StateError::OwnedByOther { .. } => {
-                    Exit::Configuration
-                }
-            },
-            Self::Budgets(error) => match error {
-                BudgetError::Read { source, .. } => Exit::of_io(source, Exit::Failure),
-                BudgetError::Syntax { .. }
-                | BudgetError::Version { .. }
-                | BudgetError::Entry { .. } => Exit::Failure,
-            },
             Self::Write { source, .. } => Exit::of_io(source, Exit::Failure),
             Self::Listen(ListenError::Address { source, .. }) | Self::Metrics { source, .. } => {
                 Exit::of_io(source, Exit::Unavailable)
             }
-            Self::Running(error) => match error {
-                RunningError::Read { source, .. } => Exit::of_io(source, Exit::Failure),
-                RunningError::Syntax { .. } => Exit::Failure,
-            },
-            Self::Token(error) => match error {
-                TokenError::Read { source, .. } => Exit::of_io(source, Exit::Configuration),
-                TokenError::Both
-                | TokenError::WritableByOthers { .. }
-                | TokenError::Empty { .. }
-                | TokenError::Long { .. }
-                | TokenError::Byte { .. } => Exit::Configuration,
-            },
-            Self::ProxyUrl(error) => match error {
-                ProxyUrlError::NotRunning => Exit::Negative,
-                ProxyUrlError::Elsewhere { .. } => Exit::Unavailable,
-                ProxyUrlError::UnknownWorker { .. }
-                | ProxyUrlError::UnknownToken { .. }
-                | ProxyUrlError::WrongToken { .. }
-                | ProxyUrlError::NoToken { .. }
-                | ProxyUrlError::NeedlessToken { .. }
-                | ProxyUrlError::TokenNeeded { .. }
-                | ProxyUrlError::NotHere { .. }
-                | ProxyUrlError::NoListener { .. } => Exit::Configuration,
-            },
+            Self::File(error) => error.exit(),
+            Self::State(error) => error.exit(),
+            Self::Budgets(error) => error.exit(),
+            Self::Verify(error) => error.exit(),
+            Self::RecordKey(error) => error.exit(),
+            Self::Record(error) => record_exit(error),
+            Self::Records(error) => error.exit(),
+            Self::Running(error) => error.exit(),
+            Self::Token(error) => error.exit(),
+            Self::ProxyUrl(error) => error.exit(),
+            Self::Shell(error) => error.exit(),
             Self::Exec(error) => error.exit(),
-            Self::Import(error) => match error {
-                ImportError::Refused { .. } => Exit::Configuration,
-                ImportError::Exists { .. } | ImportError::Invalid { .. } => Exit::Failure,
-            },
-            Self::Shell(error) => match error {
-                ShellError::Unset => Exit::Usage,
-                ShellError::Control { .. } | ShellError::Quote { .. } => Exit::Failure,
-            },
+            Self::Import(error) => error.exit(),
             Self::Exists { .. }
             | Self::Clock(_)
             | Self::RecordEnd(_)
@@ -250,31 +204,9 @@ impl Failure {
             | Self::Unsaved(_)
             | Self::Output(_)
             | Self::Random(_) => Exit::Failure,
-            Self::Verify(error) => match error {
-                VerifyError::Read { source, .. } => Exit::of_io(source, Exit::Failure),
-                VerifyError::Directory { .. } => Exit::Usage,
-            },
-            Self::RecordKey(error) => match error {
-                KeyError::Use { source, .. } => Exit::of_io(source, Exit::Failure),
-                KeyError::Form { .. } => Exit::Failure,
-                KeyError::OpenToOthers { .. } | KeyError::OwnedByOther { .. } => {
-                    Exit::Configuration
-                }
-            },
             Self::Recording { source, .. } => match source {
                 RecordError::Write(source) => Exit::of_io(source, Exit::Failure),
                 RecordError::Failing | RecordError::Unavailable => Exit::Failure,
-            },
-            Self::Record(error) => match error {
-                OpenError::Use { source, .. } => Exit::of_io(source, Exit::Failure),
-                OpenError::InUse { .. } => Exit::Unavailable,
-                OpenError::WritableByOthers { .. } | OpenError::OwnedByOther { .. } => {
-                    Exit::Configuration
-                }
-                OpenError::NoFile { .. }
-                | OpenError::Broken { .. }
-                | OpenError::Cut { .. }
-                | OpenError::OtherKey { .. } => Exit::Failure,
             },
         }
     }
@@ -421,6 +353,18 @@ impl Failure {
 fn told(failed: &[TestOutcome]) -> String {
     let tests: Vec<_> = failed.iter().map(ToString::to_string).collect();
     tests.join("; ")
+}
+
+fn record_exit(error: &OpenError) -> Exit {
+    match error {
+        OpenError::Use { source, .. } => Exit::of_io(source, Exit::Failure),
+        OpenError::InUse { .. } => Exit::Unavailable,
+        OpenError::WritableByOthers { .. } | OpenError::OwnedByOther { .. } => Exit::Configuration,
+        OpenError::NoFile { .. }
+        | OpenError::Broken { .. }
+        | OpenError::Cut { .. }
+        | OpenError::OtherKey { .. } => Exit::Failure,
+    }
 }
 
 fn record_fix(error: &OpenError) -> String {

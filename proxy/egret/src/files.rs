@@ -16,7 +16,7 @@ use std::{
 use egret_policy::source::{Problem, Span};
 use rustix::fs::OFlags;
 
-use crate::starter;
+use crate::{failure::Exit, starter};
 
 pub(crate) use self::way::{Step, walk};
 
@@ -107,6 +107,19 @@ pub(crate) enum FileError {
 }
 
 impl FileError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Read { source, .. } => Exit::of_io(source, Exit::Configuration),
+            Self::Encoding { .. }
+            | Self::Kind { .. }
+            | Self::WritableByOthers { .. }
+            | Self::OwnedByOther { .. }
+            | Self::Long { .. }
+            | Self::FolderOpenToOthers { .. }
+            | Self::FolderOfOther { .. } => Exit::Configuration,
+        }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Read { path, .. }

@@ -37,6 +37,13 @@ pub(crate) enum ImportError {
 }
 
 impl ImportError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Refused { .. } => Exit::Configuration,
+            Self::Exists { .. } | Self::Invalid { .. } => Exit::Failure,
+        }
+    }
+
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
             Self::Exists { .. } => Some("name another file, or move that one away".to_owned()),

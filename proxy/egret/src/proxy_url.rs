@@ -16,6 +16,7 @@ use egret_proxy::{IdentityKind, KnownWorker, ListenerSettings, is_of_this_machin
 
 use crate::{
     config::{self, Config},
+    failure::Exit,
     running::Running,
     token::Token,
 };
@@ -59,6 +60,21 @@ pub(crate) enum ProxyUrlError {
 }
 
 impl ProxyUrlError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::NotRunning => Exit::Negative,
+            Self::Elsewhere { .. } => Exit::Unavailable,
+            Self::UnknownWorker { .. }
+            | Self::UnknownToken { .. }
+            | Self::WrongToken { .. }
+            | Self::NoToken { .. }
+            | Self::NeedlessToken { .. }
+            | Self::TokenNeeded { .. }
+            | Self::NotHere { .. }
+            | Self::NoListener { .. } => Exit::Configuration,
+        }
+    }
+
     pub(crate) fn fix(&self) -> String {
         match self {
             Self::UnknownWorker { .. } => {

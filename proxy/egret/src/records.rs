@@ -28,7 +28,7 @@ use crate::{
     config::{self, Config},
     diagnostic::print_warning,
     environment::Environment,
-    failure::{Failure, count},
+    failure::{Exit, Failure, count},
     files,
 };
 
@@ -57,6 +57,13 @@ pub(crate) enum RecordsError {
 }
 
 impl RecordsError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Absent { .. } => Exit::Failure,
+            Self::Read { source, .. } => Exit::of_io(source, Exit::Failure),
+        }
+    }
+
     fn read(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         if source.kind() == io::ErrorKind::NotFound {

@@ -20,7 +20,7 @@ use rustix::{
 };
 use serde::Deserialize;
 
-use crate::{files, listening, state};
+use crate::{failure::Exit, files, listening, state};
 
 /// Whether a proxy runs on a state directory.
 #[derive(Debug)]
@@ -51,6 +51,13 @@ pub(crate) enum RunningError {
 }
 
 impl RunningError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Read { source, .. } => Exit::of_io(source, Exit::Failure),
+            Self::Syntax { .. } => Exit::Failure,
+        }
+    }
+
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
             Self::Read { path, .. } | Self::Syntax { path, .. } => {

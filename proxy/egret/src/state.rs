@@ -14,7 +14,10 @@ use std::{
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use crate::files::{folder, is_writable_by_others, own_user};
+use crate::{
+    failure::Exit,
+    files::{folder, is_writable_by_others, own_user},
+};
 
 /// A state directory that is ours until this is dropped.
 #[derive(Debug)]
@@ -43,6 +46,14 @@ pub(crate) enum StateError {
 }
 
 impl StateError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Locked { .. } => Exit::Unavailable,
+            Self::Use { source, .. } => Exit::of_io(source, Exit::Failure),
+            Self::WritableByOthers { .. } | Self::OwnedByOther { .. } => Exit::Configuration,
+        }
+    }
+
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
             Self::Locked { .. } => {

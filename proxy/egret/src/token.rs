@@ -15,7 +15,10 @@ use std::{
 use egret_vault_bridge::Secret;
 use sha2::{Digest, Sha256};
 
-use crate::{diagnostic::print_warning, environment::Environment, files::is_writable_by_others};
+use crate::{
+    diagnostic::print_warning, environment::Environment, failure::Exit,
+    files::is_writable_by_others,
+};
 
 /// A token that fits into proxy credentials.
 #[derive(Debug)]
@@ -43,6 +46,17 @@ pub(crate) enum TokenError {
 }
 
 impl TokenError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Read { source, .. } => Exit::of_io(source, Exit::Configuration),
+            Self::Both
+            | Self::WritableByOthers { .. }
+            | Self::Empty { .. }
+            | Self::Long { .. }
+            | Self::Byte { .. } => Exit::Configuration,
+        }
+    }
+
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
             Self::Both => Some("unset one of the two".to_owned()),

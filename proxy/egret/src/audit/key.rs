@@ -15,7 +15,7 @@ use std::{
 use egret_proxy::{HeadKey, HeadKeyError, RecordSettings, Recorder};
 
 use crate::{
-    failure::Failure,
+    failure::{Exit, Failure},
     files::{self, AS_A_READER, own_user},
     state,
 };
@@ -46,6 +46,14 @@ pub(crate) enum KeyError {
 }
 
 impl KeyError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Use { source, .. } => Exit::of_io(source, Exit::Failure),
+            Self::Form { .. } => Exit::Failure,
+            Self::OpenToOthers { .. } | Self::OwnedByOther { .. } => Exit::Configuration,
+        }
+    }
+
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
             Self::Use { source, .. } if source.kind() == ErrorKind::PermissionDenied => {

@@ -41,6 +41,13 @@ pub(crate) enum VerifyError {
 }
 
 impl VerifyError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Read { source, .. } => Exit::of_io(source, Exit::Failure),
+            Self::Directory { .. } => Exit::Usage,
+        }
+    }
+
     pub(crate) fn fix(&self) -> Option<String> {
         match self {
             Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

@@ -6,6 +6,7 @@
 use clap::ValueEnum;
 
 use super::variables::Variable;
+use crate::failure::Exit;
 
 /// Who reads the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -41,6 +42,13 @@ pub(crate) enum ShellError {
 }
 
 impl ShellError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Unset => Exit::Usage,
+            Self::Control { .. } | Self::Quote { .. } => Exit::Failure,
+        }
+    }
+
     pub(crate) fn fix(&self) -> String {
         match self {
             Self::Control { name } => format!("unset {name}, or set it in one line"),
