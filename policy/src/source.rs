@@ -181,8 +181,13 @@ struct Place {
 
 /// Returns text of a file fit to be shown: control characters escaped, cut when it is long.
 pub fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
-    if text.chars().nth(SHOWN_MAX).is_some() {
+    shown_within(text, SHOWN_MAX)
+}
+
+/// Returns text as [`shown`] does, with up to so many of its characters.
+pub fn shown_within(text: &str, most: usize) -> String {
+    let mut shown: String = text.chars().take(most).flat_map(char::escape_debug).collect();
+    if text.chars().nth(most).is_some() {
         shown.push('…');
     }
     // A quote inside a quoted text is no reason to escape it.

@@ -14,6 +14,7 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
+use egret_policy::source::shown_within;
 use egret_proxy::{
     Extent, Fault, KeptHead, NEWEST_HEAD, Verified, Verifier, segment_name, segments,
 };
@@ -251,7 +252,7 @@ impl Findings {
             self.unlisted += 1;
             return;
         }
-        let message = escaped(&fault.to_string());
+        let message = shown_within(&fault.to_string(), LONGEST_MESSAGE);
         self.listed.push(Finding { file: shown(path), line, fault: fault.word(), message });
     }
 }
@@ -336,20 +337,9 @@ fn bytes(path: &Path, file: io::Result<File>) -> Result<Vec<u8>, VerifyError> {
     Ok(bytes)
 }
 
-fn shown(path: &Path) -> String {
-    escaped(&path.display().to_string())
-}
-
 /// What others have written must not reach a terminal as it is, nor at any length.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for character in text.chars().take(LONGEST_MESSAGE) {
-        match character.is_control() {
-            true => escaped.extend(character.escape_default()),
-            false => escaped.push(character),
-        }
-    }
-    escaped
+fn shown(path: &Path) -> String {
+    shown_within(&path.display().to_string(), LONGEST_MESSAGE)
 }
 
 const GOOD: Style = AnsiColor::Green.on_default();

@@ -153,12 +153,13 @@ fn a_cut_at_the_end_of_a_line_is_what_a_kept_head_shows() {
 fn no_byte_of_a_record_commands_the_terminal() {
     let place = recorded();
     let line = lines(&place, FIRST).remove(0);
-    let line = line.replace("\"seq\":0", "\"seq\":\"\u{9b}2J\\u001b[2J\"");
-    place.write("sent\u{1b}[2J.jsonl", &line);
+    let line = line.replace("\"seq\":0", "\"seq\":\"\u{9b}2J\u{202e}\\u001b[2J\"");
+    place.write("sent\u{202e}\u{1b}[2J.jsonl", &line);
     for json in [&[][..], &["--json"]] {
-        let run = verify(&place, &[&["sent\u{1b}[2J.jsonl"], json].concat()).ends_with(3);
+        let run = verify(&place, &[&["sent\u{202e}\u{1b}[2J.jsonl"], json].concat()).ends_with(3);
         let shown = run.stdout.trim_end_matches('\n');
-        assert!(!shown.replace('\n', "").contains(char::is_control), "{shown:?}");
+        let commands = |c: char| c == '\u{202e}' || c.is_control();
+        assert!(!shown.replace('\n', "").contains(commands), "{shown:?}");
     }
 }
 
