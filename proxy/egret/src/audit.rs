@@ -11,7 +11,6 @@ use crate::{
 };
 
 mod key;
-mod progress;
 mod verify;
 
 pub(crate) use self::{key::KeyError, verify::VerifyError};

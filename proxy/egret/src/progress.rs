@@ -1,21 +1,20 @@
 //! How far a long reading has come, on a terminal and only after a while.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal, Read, Write},
     time::{Duration, Instant},
 };
 
 const PATIENCE: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_millis(200);
-/// The clock is asked once in so many steps.
-const STEPS: u32 = 256;
 
 /// One line on stderr that is written over and taken away at the end.
 #[derive(Debug)]
 pub(crate) struct Progress {
     size: u64,
+    read: u64,
+    /// When it is said next; never where nobody looks.
     next: Option<Instant>,
-    steps: u32,
     shown: bool,
 }
 
@@ -23,13 +22,18 @@ impl Progress {
     /// Begins with what there is to read, in bytes.
     pub(crate) fn of(size: u64) -> Self {
         let next = io::stderr().is_terminal().then(|| Instant::now() + PATIENCE);
-        Self { size, next, steps: 0, shown: false }
+        Self { size, read: 0, next, shown: false }
+    }
+
+    /// Counts what is read through what is returned.
+    pub(crate) fn watch<R: Read>(&mut self, source: R) -> impl Read {
+        Watched { source, progress: self }
     }
 
     /// Says how much has been read, if it is time to.
     pub(crate) fn at(&mut self, read: u64) {
-        self.steps = self.steps.wrapping_add(1);
-        let Some(next) = self.next.filter(|_| self.steps.is_multiple_of(STEPS)) else { return };
+        self.read = read;
+        let Some(next) = self.next else { return };
         let now = Instant::now();
         if now < next {
             return;
@@ -51,5 +55,18 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+struct Watched<'p, R> {
+    source: R,
+    progress: &'p mut Progress,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.source.read(buffer)?;
+        self.progress.at(self.progress.read + length as u64);
+        Ok(length)
     }
 }

@@ -20,12 +20,12 @@ use egret_proxy::{
 };
 use serde::Serialize;
 
-use super::progress::Progress;
 use crate::{
     cli, config,
     environment::Environment,
     failure::{Exit, Failure, count},
     files, output,
+    progress::Progress,
 };
 
 /// Why a record could not be judged.
@@ -180,7 +180,8 @@ impl Record {
             }
         }
         let mut verifier = Verifier::expecting(heads);
-        let mut progress = Progress::begin(&self.files);
+        let length = |path: &PathBuf| path.metadata().map_or(0, |file| file.len());
+        let mut progress = Progress::of(self.files.iter().map(length).sum());
         for path in &self.files {
             let cannot = |source| VerifyError::Read { path: path.clone(), source };
             let file = match self.open(path) {
