@@ -135,8 +135,20 @@ pub(crate) fn for_serving(
     }
 }
 
+/// Finds and reads the configuration to judge by, the one that is in force where this is asked;
+/// every problem of it has been printed on failure.
+pub(crate) fn to_judge_by(
+    named: Option<&Path>,
+    environment: &Environment,
+) -> Result<Config, Failure> {
+    match find(named, environment) {
+        Some(path) => read_to_judge_by(&path, environment),
+        None => embedded(environment),
+    }
+}
+
 /// Reads a configuration to judge by; every problem of it has been printed on failure.
-pub(crate) fn to_judge_by(path: &Path, environment: &Environment) -> Result<Config, Failure> {
+pub(crate) fn read_to_judge_by(path: &Path, environment: &Environment) -> Result<Config, Failure> {
     complete(&files::read(path)?, environment)
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &cli::Diff, environment: &Environment) -> Result<Exit, F
 fn trail(args: &cli::Diff, environment: &Environment) -> Result<Option<Trail>, Failure> {
     let directory = match (&args.audit, &args.config) {
         (Some(path), _) => path.clone(),
-        (None, Some(file)) => config::to_judge_by(file, environment)?.audit.directory,
+        (None, Some(file)) => config::to_judge_by(Some(file), environment)?.audit.directory,
         (None, None) => return Ok(None),
     };
     Ok(Some(Trail::open(&directory)?))

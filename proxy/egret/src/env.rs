@@ -30,7 +30,7 @@ pub(crate) fn run(args: &cli::Env, environment: &Environment) -> Result<Exit, Fa
         print(args, &variables::to_unset(environment), None, environment)?;
         return Ok(Exit::Done);
     }
-    let config = configuration(&args.config, environment)?;
+    let config = config::to_judge_by(args.config.path.as_deref(), environment)?;
     let token = Token::of(environment)?;
     let chosen = Chosen::of(&config, args.as_worker.worker.as_ref(), token)?;
     let running = running::find(&config.state)?;
@@ -63,17 +63,6 @@ pub(crate) fn run(args: &cli::Env, environment: &Environment) -> Result<Exit, Fa
     }
     warn_of_a_way_round(environment);
     Ok(Exit::Done)
-}
-
-/// Finds and reads the configuration of the proxy that is to be used.
-pub(crate) fn configuration(
-    file: &cli::ConfigFile,
-    environment: &Environment,
-) -> Result<Config, Failure> {
-    match config::find(file.path.as_deref(), environment) {
-        Some(path) => config::to_judge_by(&path, environment),
-        None => config::embedded(environment),
-    }
 }
 
 /// Says where a token goes when it is not known who listens there.

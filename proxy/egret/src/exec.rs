@@ -17,7 +17,7 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::{
     cli,
-    config::Config,
+    config::{self, Config},
     diagnostic::print_warning,
     env::{self, variables},
     environment::Environment,
@@ -40,7 +40,7 @@ mod signals;
 pub(crate) use self::error::ExecError;
 
 pub(crate) fn run(args: &cli::Exec, environment: &Environment) -> Result<Exit, Failure> {
-    let config = env::configuration(&args.config, environment)?;
+    let config = config::to_judge_by(args.config.path.as_deref(), environment)?;
     let token = Token::of(environment)?;
     let chosen = Chosen::of(&config, args.as_worker.worker.as_ref(), token)?;
     guard_state(&config, args.strict)?;

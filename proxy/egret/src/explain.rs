@@ -51,7 +51,7 @@ fn configuration(
         return Ok(None);
     }
     match config::find(args.config.path.as_deref(), environment) {
-        Some(path) => config::to_judge_by(&path, environment).map(Some),
+        Some(path) => config::read_to_judge_by(&path, environment).map(Some),
         None => Ok(None),
     }
 }

@@ -24,8 +24,7 @@ pub(crate) use self::{
     time::{Since, is_id, when},
 };
 use crate::{
-    cli,
-    config::{self, Config},
+    cli, config,
     diagnostic::print_warning,
     environment::Environment,
     failure::{Exit, Failure, count},
@@ -116,7 +115,7 @@ impl Trail {
         if let Some(path) = &source.audit {
             return Ok(Self::open(path)?);
         }
-        let config = configuration(source, environment)?;
+        let config = config::to_judge_by(source.config.path.as_deref(), environment)?;
         Ok(Self::open(&config.audit.directory)?)
     }
 
@@ -158,17 +157,6 @@ struct Segment {
     number: u32,
     inode: u64,
     path: PathBuf,
-}
-
-/// The configuration that is in force where this is asked.
-pub(crate) fn configuration(
-    source: &cli::RecordSource,
-    environment: &Environment,
-) -> Result<Config, Failure> {
-    match config::find(source.config.path.as_deref(), environment) {
-        Some(path) => config::to_judge_by(&path, environment),
-        None => config::embedded(environment),
-    }
 }
 
 /// Whatever has no number is none of ours.

@@ -12,11 +12,12 @@ use self::told::Told;
 use crate::{
     asked::Asked,
     cli,
+    config::{self, Origin},
     environment::Environment,
     failure::{Exit, Failure},
     files, output, policy,
     reasons::{Cure, meaning},
-    records::{self, Backward, Judged, Record, Search, Trail, is_id},
+    records::{Backward, Judged, Record, Search, Trail, is_id},
     remedy::Law,
     running::{self, Running},
 };
@@ -110,10 +111,10 @@ fn last(trail: &Trail, args: &cli::Why) -> Result<Vec<Case>, Failure> {
 
 /// The policy now in force.
 fn law(args: &cli::Why, environment: &Environment) -> Result<Law, Failure> {
-    let config = records::configuration(&args.source, environment)?;
+    let config = config::to_judge_by(args.source.config.path.as_deref(), environment)?;
     let source = match config.origin {
-        crate::config::Origin::File(_) => files::read(&config.policy)?,
-        crate::config::Origin::Embedded => policy::users(environment)?,
+        Origin::File(_) => files::read(&config.policy)?,
+        Origin::Embedded => policy::users(environment)?,
     };
     let policy = policy::loaded(&source)?;
     let mut own = OwnAddresses { endpoints: config.own_endpoints(), interfaces: Vec::new() };

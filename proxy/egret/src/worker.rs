@@ -31,7 +31,7 @@ pub(crate) fn run(args: &cli::Worker, environment: &Environment) -> Result<Exit,
 
 fn token(args: &cli::WorkerToken, environment: &Environment) -> Result<Exit, Failure> {
     if let Some(file) = &args.config {
-        warn_of_what_is_in_the_way(&config::to_judge_by(file, environment)?, &args.id);
+        warn_of_what_is_in_the_way(&config::to_judge_by(Some(file), environment)?, &args.id);
     }
     let mut random = [0; 32];
     getrandom::fill(&mut random).map_err(|error| Failure::Random(error.into()))?;

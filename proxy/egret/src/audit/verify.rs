@@ -132,10 +132,7 @@ impl Record {
         match &args.paths[..] {
             [] => {
                 let named = args.config.path.as_deref();
-                let config = match config::find(named, environment) {
-                    Some(path) => config::to_judge_by(&path, environment)?,
-                    None => config::embedded(environment)?,
-                };
+                let config = config::to_judge_by(named, environment)?;
                 Self::of_directory(&config.audit.directory)
             }
             [path] if path.is_dir() => Self::of_directory(path),
