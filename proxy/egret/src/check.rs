@@ -6,7 +6,6 @@
 
 use std::{error::Error, path::Path};
 
-use anstyle::{AnsiColor, Style};
 use egret_policy::{Policy, TestOutcome, Timestamp, source::Problem};
 use serde::Serialize;
 
@@ -17,10 +16,8 @@ use crate::{
     failure::{Exit, Failure, count},
     files::{self, FileError, SourceText},
     output, policy,
+    style::{ALLOWED as GOOD, DENIED as BAD},
 };
-
-const GOOD: Style = AnsiColor::Green.on_default();
-const BAD: Style = AnsiColor::Red.on_default();
 
 /// What `--json` prints; the names are public interface.
 #[derive(Debug, Default, Serialize)]

@@ -14,7 +14,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anstyle::{AnsiColor, Style};
 use egret_policy::{Loaded, OwnAddresses, Policy, Timestamp, source::shown};
 use tokio::{
     task::spawn_blocking,
@@ -28,17 +27,13 @@ use crate::{
     reasons::{Cure, meaning},
     records::{Follow, INTERVAL, Judged, Record, RecordsError},
     remedy::{Law, Remedy},
+    style::{DENIED, FAINT, REPORTED, STRONG},
 };
 
 /// Distinct denials that are remembered; then all are forgotten and told again.
 const KNOWN: usize = 4096;
 /// Denials that are told in one [`INTERVAL`].
 const AT_ONCE: usize = 1;
-
-const DENIED: Style = AnsiColor::Red.on_default();
-const REPORTED: Style = AnsiColor::Yellow.on_default();
-const STRONG: Style = Style::new().bold();
-const FAINT: Style = Style::new().dimmed();
 
 /// Tells what is denied from now on, until the future is dropped; it ends at once where nobody
 /// would see it.

@@ -5,7 +5,6 @@
 
 use std::path::PathBuf;
 
-use anstyle::{AnsiColor, Style};
 use egret_policy::{Authority, Branch, Explanation, Labels, Question, Timestamp, Worker};
 use egret_proxy::KnownWorker;
 
@@ -17,12 +16,8 @@ use crate::{
     failure::{Exit, Failure},
     files::{self, SourceText},
     output, policy,
+    style::{ALLOWED, DENIED, FAINT, REPORTED},
 };
-
-const ALLOWED: Style = AnsiColor::Green.on_default();
-const DENIED: Style = AnsiColor::Red.on_default();
-const REPORTED: Style = AnsiColor::Yellow.on_default();
-const FAINT: Style = Style::new().dimmed();
 
 pub(crate) fn run(args: &cli::Explain, environment: &Environment) -> Result<Exit, Failure> {
     let config = configuration(args, environment)?;

@@ -29,6 +29,7 @@ mod remedy;
 mod running;
 mod starter;
 mod state;
+mod style;
 mod systemd;
 mod table;
 mod token;

@@ -8,7 +8,6 @@ use std::{
     panic, thread,
 };
 
-use anstyle::{AnsiColor, Style};
 use egret_policy::source::shown;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -20,12 +19,8 @@ use crate::{
     environment::Environment,
     failure::{Exit, Failure},
     records::{Backward, Follow, INTERVAL, Judged, Record, RecordsError, Trail, when},
+    style::{ALLOWED, DENIED, FAINT, REPORTED},
 };
-
-const ALLOWED: Style = AnsiColor::Green.on_default();
-const DENIED: Style = AnsiColor::Red.on_default();
-const REPORTED: Style = AnsiColor::Yellow.on_default();
-const FAINT: Style = Style::new().dimmed();
 
 /// Why there is nothing more to print.
 enum Stop {

@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use anstyle::{AnsiColor, Style};
 use egret_policy::source::shown_within;
 use egret_proxy::{
     Extent, Fault, KeptHead, NEWEST_HEAD, Verified, Verifier, segment_name, segments,
@@ -26,6 +25,7 @@ use crate::{
     failure::{Exit, Failure, count},
     files, output,
     progress::Progress,
+    style::{ALLOWED as GOOD, DENIED as BAD},
 };
 
 /// Why a record could not be judged.
@@ -340,8 +340,6 @@ fn shown(path: &Path) -> String {
     shown_within(&path.display().to_string(), LONGEST_MESSAGE)
 }
 
-const GOOD: Style = AnsiColor::Green.on_default();
-const BAD: Style = AnsiColor::Red.on_default();
 const LISTED: usize = 100;
 const BUFFER: usize = 256 << 10;
 const LONGEST_HEAD: u64 = 64 << 10;

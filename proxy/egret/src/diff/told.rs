@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anstyle::{AnsiColor, Style};
 use egret_policy::{Policy, source::shown};
 use serde::Serialize;
 
@@ -10,11 +9,13 @@ use super::{
     Flip, Replay,
     changes::{Change, What},
 };
-use crate::{asked::Outcome, failure::count, table::Table};
+use crate::{
+    asked::Outcome,
+    failure::count,
+    style::{ALLOWED as ADDED, DENIED as REMOVED, STRONG},
+    table::Table,
+};
 
-const ADDED: Style = AnsiColor::Green.on_default();
-const REMOVED: Style = AnsiColor::Red.on_default();
-const STRONG: Style = Style::new().bold();
 /// What is listed at a length that people read; the JSON has all of it.
 const VALUES: usize = 12;
 

@@ -1,6 +1,5 @@
 //! What `why` says, as a document and in words. Bytes that a worker chose are escaped.
 
-use anstyle::{AnsiColor, Style};
 use egret_policy::{NearRule, Reason, is_metadata, metadata_name, source::shown};
 use serde::Serialize;
 
@@ -9,13 +8,8 @@ use crate::{
     reasons::{Meaning, meaning},
     records::{Judged, Record, when},
     remedy::{Law, Remedy},
+    style::{ALLOWED, DENIED, FAINT, REPORTED, STRONG},
 };
-
-const ALLOWED: Style = AnsiColor::Green.on_default();
-const DENIED: Style = AnsiColor::Red.on_default();
-const REPORTED: Style = AnsiColor::Yellow.on_default();
-const STRONG: Style = Style::new().bold();
-const FAINT: Style = Style::new().dimmed();
 
 #[derive(Serialize)]
 pub(super) struct Document<'a> {
