@@ -4,7 +4,7 @@
 //! place that cannot stand beside the given policy, or that one of its tests speaks against, takes
 //! no other with it. How much is tried is bounded, since a worker chooses what it asks for.
 
-use egret_policy::{Loaded, Policy, Timestamp, source::shown};
+use egret_policy::{Loaded, Policy, TestOutcome, Timestamp, source::shown};
 
 use super::{Base, Place, Seen, Sight, rules::Rules, text::written};
 use crate::failure::Failure;
@@ -69,6 +69,7 @@ impl Trial<'_> {
             return Err(first.unwrap_or_default());
         };
         let failed = policy.run_tests(Timestamp::now()).into_iter().find(|test| !test.ok);
-        failed.map_or(Ok(()), |test| Err(test.to_string()))
+        let told = |test: TestOutcome| format!("test {} expects {}", test.index + 1, test.expected);
+        failed.map(told).map_or(Ok(()), Err)
     }
 }

@@ -288,7 +288,7 @@ fn what_cannot_stand_beside_a_base_takes_nothing_else_with_it() {
     for said in [
         "#   1 of neither TLS nor HTTP where TLS or HTTP was seen too, such as example.com:443\n",
         "such as https://b.other.test:443\n",
-        "for test 2 expected deny, got allow",
+        "for test 2 expects deny, such as",
         "such as https://example.org:443\n",
     ] {
         assert!(text.contains(said), "{said}\n{text}");
