@@ -67,9 +67,11 @@ pub(crate) fn run(args: &cli::Env, environment: &Environment) -> Result<Exit, Fa
 
 /// Says where a token goes when it is not known who listens there.
 pub(crate) fn warn_of_a_token(config: &Config, proxy: &ProxyUrl, running: &Running) {
+    if running.is_at(&config.state, proxy.address) {
+        return;
+    }
     let known = match running {
-        Running::Here { .. } => return,
-        Running::Nowhere => "no proxy of it runs",
+        Running::Here { .. } | Running::Nowhere => "no proxy of it runs",
         Running::Unknown => "whether that is its proxy cannot be told",
     };
     if proxy.has_token() {

@@ -64,11 +64,14 @@ fn with_proxy(
     signals: &mut Signals,
 ) -> Result<(Exit, Denials, Option<WorkerId>), Failure> {
     let running = running::find(&config.state)?;
-    if let (Running::Unknown, true) = (&running, args.strict) {
-        return Err(ExecError::Unknown { state: config.state.clone() }.into());
-    }
     let proxy = chosen.at(&running)?;
-    tell_unproven(config, &proxy, &running);
+    if !running.is_at(&config.state, proxy.address) {
+        if args.strict {
+            let (state, address) = (config.state.clone(), proxy.address);
+            return Err(ExecError::Unproven { state, address }.into());
+        }
+        tell_unproven(config, &proxy, &running);
+    }
     env::warn_of_a_way_round(environment);
     let denials = Denials::from_now(&config.audit.directory);
     let end = child::run(&args.command, &variables::to_set(&proxy, environment), signals)?;
@@ -77,10 +80,6 @@ fn with_proxy(
 
 /// Says what is used when no proxy is known to be there, if that is because of where one stands.
 fn tell_unproven(config: &Config, proxy: &ProxyUrl, running: &Running) {
-    match running {
-        Running::Here { .. } => return,
-        Running::Nowhere | Running::Unknown => {}
-    }
     if proxy.has_token() {
         env::warn_of_a_token(config, proxy, running);
     } else if config.origin.is_of_here() {

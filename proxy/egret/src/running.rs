@@ -22,6 +22,8 @@ use serde::Deserialize;
 
 use crate::{failure::Exit, files, listening, state};
 
+mod socket;
+
 /// Whether a proxy runs on a state directory.
 #[derive(Debug)]
 pub(crate) enum Running {
@@ -31,6 +33,22 @@ pub(crate) enum Running {
     Nowhere,
     /// That cannot be told: the directory is somebody else's.
     Unknown,
+}
+
+impl Running {
+    /// Whether it is the proxy of the directory that listens at an address of this machine.
+    ///
+    /// Where the directory may not be looked into, its proxy is known by its user, who must be
+    /// another one than ours: a directory of our own is closed by whoever has made it.
+    pub(crate) fn is_at(&self, directory: &Path, address: SocketAddr) -> bool {
+        match self {
+            Self::Here { .. } => true,
+            Self::Nowhere => false,
+            Self::Unknown => directory.metadata().is_ok_and(|directory| {
+                directory.uid() != files::own_user() && socket::is_of(directory.uid(), address)
+            }),
+        }
+    }
 }
 
 /// Why it cannot be told whether a proxy runs.

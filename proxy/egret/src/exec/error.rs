@@ -1,6 +1,6 @@
 //! Why a command was not run.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use rustix::process::Signal;
 
@@ -16,10 +16,10 @@ pub(crate) enum ExecError {
     )]
     StateOpen { state: PathBuf },
     #[error(
-        "whether a proxy runs on the state directory `{}` cannot be told: it may not be looked into",
+        "whether the proxy of the state directory `{}` listens at {address} cannot be told",
         state.display()
     )]
-    Unknown { state: PathBuf },
+    Unproven { state: PathBuf, address: SocketAddr },
     #[error("start a proxy: it ended with exit code {code}")]
     NotStarted { code: u8 },
     #[error("start a proxy: it does not listen after {} s", after.as_secs())]
@@ -49,7 +49,7 @@ pub(crate) enum ExecError {
 impl ExecError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::StateOpen { .. } | Self::Unknown { .. } => Exit::Permission,
+            Self::StateOpen { .. } | Self::Unproven { .. } => Exit::Permission,
             // What a shell says of such a command.
             Self::NotFound { .. } => Exit::Of(127),
             Self::NotRun { .. } => Exit::Of(126),
@@ -73,8 +73,9 @@ impl ExecError {
                  read; `egret exec` then uses that proxy"
                     .to_owned(),
             ),
-            Self::Unknown { state } => Some(format!(
-                "let `listening.json` in it be reached, and nothing listed: `chmod 711 {}`",
+            Self::Unproven { state, .. } => Some(format!(
+                "run `egret serve` there; where its socket does not tell whose it is, let \
+                 `listening.json` be reached and nothing listed: `chmod 711 {}`",
                 state.display()
             )),
             Self::NotStarted { .. } => Some("what it said stands above".to_owned()),

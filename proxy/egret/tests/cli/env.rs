@@ -248,12 +248,38 @@ fn a_token_goes_only_where_a_proxy_is_known_or_to_this_machine() {
         let refused = asked(&[&["exec", "--strict"][..], &command].concat());
         if address == elsewhere {
             assert_eq!(ran.ends_with(78).stdout, "");
+            assert_eq!(refused.ends_with(78).stdout, "");
         } else {
             ran.ends_with(0).says("the token goes to").has_line(&format!("ran {WORKER}"));
+            assert_eq!(refused.ends_with(77).says("cannot be told").stdout, "");
         }
-        assert_eq!(refused.ends_with(77).says("cannot be told").stdout, "");
         set_mode(&place.path("state"), 0o700);
     }
+}
+
+/// As where `egret serve` runs as a user of its own, whose state nobody else may look into.
+#[test]
+fn the_proxy_of_a_closed_directory_is_known_by_its_user() {
+    let place = Place::ready();
+    let serving = place.serve(&["serve"]);
+    let address = serving.address.to_string();
+    place.write("egret.toml", &place.read("egret.toml").replace("127.0.0.1:0", &address));
+    set_mode(&place.path("state"), 0o700);
+    let mut command = place.as_somebody(&["exec", "--strict", "--", "/bin/sh", "-c", "echo ran"]);
+    let strict = run(command.env("PATH", "/usr/bin:/bin"));
+    if !rustix::process::geteuid().is_root() {
+        // Nobody can be somebody else here, and what is one's own is open.
+        strict.ends_with(77).says("can read the state directory");
+        return;
+    }
+    let strict = strict.ends_with(0);
+    strict.has_line("ran");
+    assert_eq!(strict.stderr, "");
+    // The same address, with a listener of somebody else.
+    let owner = Some(65_533);
+    std::os::unix::fs::chown(place.path("state"), owner, owner).unwrap();
+    let refused = run(command.env("PATH", "/usr/bin:/bin")).ends_with(77).says("cannot be told");
+    assert_eq!(refused.stdout, "");
 }
 
 #[test]
