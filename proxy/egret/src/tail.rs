@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::{
     cli,
+    diagnostic::print_warning,
     environment::Environment,
     failure::{Exit, Failure},
     records::{Backward, Follow, INTERVAL, Judged, Record, RecordsError, Trail, when},
@@ -75,11 +76,23 @@ fn until_interrupted(
 /// Prints the last records, and those that follow them as they come.
 fn follow(trail: &Trail, wanted: &Wanted) -> Result<(), Stop> {
     let mut records = last(trail, wanted)?;
+    let mut gone = false;
     loop {
-        records.poll(|line| match Record::read(line) {
+        let polled = records.poll(|line| match Record::read(line) {
             Some(record) if wanted.has(&record) => print(&wanted.args, &record, line),
             Some(_) | None => Ok(()),
-        })?;
+        });
+        gone = match polled {
+            Ok(()) => false,
+            // Moved away; it comes back, or another one takes its place.
+            Err(Stop::Failed(Failure::Records(error @ RecordsError::Absent { .. }))) => {
+                if !gone {
+                    print_warning(&error.to_string(), Some("it is waited for"));
+                }
+                true
+            }
+            Err(stop) => return Err(stop),
+        };
         thread::sleep(INTERVAL);
     }
 }

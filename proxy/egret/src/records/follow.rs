@@ -78,18 +78,19 @@ impl Follow {
         Ok(this)
     }
 
-    /// Tells every whole line that has been appended since.
+    /// Tells every whole line that has been appended since. Where the directory is gone, that is an
+    /// error once the present segment is told; the next call goes on with what is there then.
     pub(crate) fn poll<E: From<RecordsError>>(
         &mut self,
         mut told: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         loop {
             // Asked first: what is in the present segment when there is a next one is all of it.
-            let next = self.next_segment()?;
+            let next = self.next_segment();
             if let Some(current) = &mut self.current {
                 current.read(&mut self.line, &mut told)?;
             }
-            let Some(Next { segment, place }) = next else { return Ok(()) };
+            let Some(Next { segment, place }) = next? else { return Ok(()) };
             let offset = match (place, &self.current) {
                 (Place::There, Some(current)) => current.offset,
                 (Place::There | Place::Begin, _) => 0,
@@ -109,19 +110,11 @@ impl Follow {
         if self.trail.form == Form::File {
             return Ok(None);
         }
-        let listed = self.same_directory().and_then(|same| {
-            if !same {
-                self.told.clear();
-                self.directory = Some(self.open_directory()?);
-            }
-            self.trail.listed()
-        });
-        let segments = match listed {
-            Ok(segments) => segments,
-            // Moved away; it comes back, or another one takes its place.
-            Err(RecordsError::Absent { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        if !self.same_directory()? {
+            self.told.clear();
+            self.directory = Some(self.open_directory()?);
+        }
+        let segments = self.trail.listed()?;
         let there: BTreeSet<_> = segments.iter().map(key).collect();
         self.told.retain(|told| there.contains(told));
         let known = self.known();

@@ -152,6 +152,27 @@ fn what_is_recorded_is_followed_across_files_until_an_interrupt_and_that_is_0() 
 }
 
 #[test]
+fn a_directory_that_is_moved_away_is_waited_for_and_begun_anew() {
+    let place = Place::ready();
+    let mut records = recorded(&place);
+    let line = ["tail", "-f", "-n", "1", "--denied"];
+    let (reader, writer) = std::io::pipe().unwrap();
+    let (said, says) = std::io::pipe().unwrap();
+    let child = place.command(&line).stdout(writer).stderr(says).spawn().unwrap();
+    let mut following = Following { child, lines: BufReader::new(reader) };
+    assert!(following.next().contains("7 times"));
+    std::fs::rename(place.path("state/audit"), place.path("state/away")).unwrap();
+    let mut warning = String::new();
+    BufReader::new(said).read_line(&mut warning).unwrap();
+    assert!(warning.contains("there are no records at"), "{warning}");
+    records.connect("anew.test", 443);
+    records.segment(&place, "state/audit/00000001.jsonl");
+    assert!(following.next().contains("anew.test"));
+    following.signal(Signal::INT);
+    assert_eq!(following.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_pipe_that_was_closed_ends_it_quietly() {
     let place = Place::ready();
     recorded(&place);
