@@ -130,7 +130,7 @@ fn judge(law: Option<&Law>, case: &Case) -> Told {
     let Case { decision, completion } = case;
     let Some(law) = law else {
         return Told::new(decision, completion.as_ref(), None, &[], Vec::new())
-            .and_advice(Some(UNJUDGED));
+            .and_advice(UNJUDGED);
     };
     let code = decision.reason.as_deref().unwrap_or_default();
     let asked =
@@ -147,8 +147,9 @@ fn judge(law: Option<&Law>, case: &Case) -> Told {
         }
         (_, Cure::None) | (None, _) => (Vec::new(), Vec::new()),
     };
-    let own = asked.is_some_and(|asked| asked.is_own(&law.own)).then_some(OWN);
-    Told::new(decision, completion.as_ref(), now, &nearest, remedies).and_advice(own)
+    let is_own = asked.is_some_and(|asked| asked.is_own(&law.own));
+    let told = Told::new(decision, completion.as_ref(), now, &nearest, remedies);
+    if is_own { told.with_advice(OWN) } else { told }
 }
 
 /// Whether the rules alone decide it, though no further one can help.

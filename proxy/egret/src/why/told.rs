@@ -1,6 +1,8 @@
 //! What `why` says, as a document and in words. Bytes that a worker chose are escaped.
 
-use egret_policy::{NearRule, Reason, is_metadata, metadata_name, source::shown};
+use egret_policy::{
+    AddressClass, Host, NearRule, Reason, classify, is_metadata, metadata_name, source::shown,
+};
 use serde::Serialize;
 
 use crate::{
@@ -82,8 +84,14 @@ impl Told {
         }
     }
 
-    pub(super) fn and_advice(mut self, more: Option<&str>) -> Self {
-        self.advice.extend(more.map(str::to_owned));
+    pub(super) fn and_advice(mut self, more: &str) -> Self {
+        self.advice.push(more.to_owned());
+        self
+    }
+
+    /// Advises this and nothing else.
+    pub(super) fn with_advice(mut self, advice: &str) -> Self {
+        self.advice = vec![advice.to_owned()];
         self
     }
 
@@ -237,6 +245,12 @@ fn advice(record: &Record, now: Option<&Outcome>, remedies: &[Remedy]) -> Vec<St
              has to write `{}`.",
             shown(&method.to_ascii_uppercase())
         ));
+    } else if hopeless && is_forbidden_literal(record) {
+        advice.push(
+            "The address is not for workers: besides a rule that names it, it takes a \
+             `[[network.allow]]` that opens it to that rule."
+                .to_owned(),
+        );
     } else if hopeless {
         advice.push(
             "No single line allows it beside the other rules of the policy: `egret explain` shows \
@@ -278,11 +292,19 @@ fn special(code: &str, record: &Record) -> Option<&'static str> {
     }
 }
 
+fn is_forbidden_literal(record: &Record) -> bool {
+    let host = Asked::of(record).map(|asked| asked.authority.host().clone());
+    match host {
+        Some(Host::Address(address)) => classify(address) != AddressClass::Public,
+        Some(Host::Name(_)) | None => false,
+    }
+}
+
 fn is_for_metadata(record: &Record) -> bool {
     let host = Asked::of(record).map(|asked| asked.authority.host().clone());
     let named = match &host {
-        Some(egret_policy::Host::Name(name)) => metadata_name(name),
-        Some(egret_policy::Host::Address(address)) => is_metadata(*address),
+        Some(Host::Name(name)) => metadata_name(name),
+        Some(Host::Address(address)) => is_metadata(*address),
         None => false,
     };
     named || record.addresses.iter().any(|address| is_metadata(*address))

@@ -201,6 +201,7 @@ fn what_no_rule_cures_says_so_and_shows_no_lines() {
             "No allow gets round it",
         ),
         (get("169.254.169.254", "/latest", "address_forbidden"), "never unlocked"),
+        (connect("10.0.0.9", 443, "host_not_allowed"), "besides a rule that names it"),
         (connect("metadata.google.internal", 80, "address_forbidden"), "never unlocked"),
         (
             json!({ "host": "api.example.com", "port": 443, "addresses": ["169.254.169.254"], "rule": "code", "reason": "egress.address_forbidden" }),
