@@ -135,11 +135,10 @@ impl fmt::Display for Comparison {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(id: &str, verdict: &str) -> Row {
-        Row {
+impl Row {
+    /// A run of a case that ended so.
+    pub(crate) fn example(id: &str, verdict: &str) -> Self {
+        Self {
             id: id.to_owned(),
             family: "f".to_owned(),
             kind: "raw".to_owned(),
@@ -147,10 +146,19 @@ mod tests {
             channel: "plain".to_owned(),
             severity: "high".to_owned(),
             verdict: verdict.to_owned(),
-            why: String::new(),
+            why: "because: of".to_owned(),
             note: String::new(),
             ms: 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, verdict: &str) -> Row {
+        Row { why: String::new(), ..Row::example(id, verdict) }
     }
 
     #[test]

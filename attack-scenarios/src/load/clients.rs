@@ -10,7 +10,7 @@ use std::{
 use egret_testkit::{crowd::Crowd, hello::HelloShape, meter::Connections};
 
 use super::{
-    ground::{Stage, get, head},
+    ground::{EACH, Stage, get, head},
     measured::{Measured, Work},
 };
 
@@ -103,7 +103,7 @@ fn attack(
     seen.outcome = (left == 0).then_some(Work::Bounded);
     seen.claim("all_ended", left == 0, format!("{left} of {count} still stand"));
     watch.settle(stage, seen);
-    gone(seen);
+    seen.claim_descriptors_return();
     Ok(())
 }
 
@@ -159,7 +159,7 @@ pub(super) fn slow_read(
     seen.claim("all_begun", begun == count, format!("{begun} of {count} got an answer"));
     seen.outcome = Some(Work::Bounded);
     watch.settle(stage, seen);
-    gone(seen);
+    seen.claim_descriptors_return();
     Ok(())
 }
 
@@ -237,20 +237,10 @@ pub(super) fn vanish(stage: &Stage<'_>, asked: usize, seen: &mut Measured) -> io
     seen.claim("vanished_clients_are_given_up", freed, evidence);
     seen.outcome = freed.then_some(Work::Bounded);
     watch.settle(stage, seen);
-    gone(seen);
+    seen.claim_descriptors_return();
     Ok(())
 }
 
-/// What an attack has left behind.
-fn gone(seen: &mut Measured) {
-    if let Some((before, after)) = seen.descriptors {
-        let evidence = format!("{before} before, {after} after");
-        seen.claim("descriptors_return", after <= before + 8, evidence);
-    }
-}
-
-/// What one connection may hold: its buffers and its task.
-const EACH: usize = 32 << 10;
 const NOISE: u64 = 8 << 20;
 const TICK: Duration = Duration::from_millis(100);
 /// Loopback, since the proxy listens there; nobody else speaks from it.

@@ -12,7 +12,7 @@ use egret_testkit::{
 };
 
 use super::{
-    ground::{HEALTHY, Stage, get, head},
+    ground::{EACH, HEALTHY, Stage, get, head},
     measured::{Measured, Work},
     tuning::Worker,
 };
@@ -226,5 +226,4 @@ impl OpenTunnel {
     }
 }
 
-const EACH: usize = 32 << 10;
 const VOLUME: u64 = 1 << 20;

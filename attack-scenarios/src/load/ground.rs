@@ -270,6 +270,9 @@ impl Stage<'_> {
     }
 }
 
+/// What one connection may hold: its buffers and its task.
+pub(super) const EACH: usize = 32 << 10;
+
 /// What the proxy used before an attack, and at most.
 #[derive(Debug)]
 pub(crate) struct Watch {

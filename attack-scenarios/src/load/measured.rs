@@ -98,6 +98,14 @@ impl Measured {
         self.claims.insert(word, (held, evidence));
     }
 
+    /// Claims that an attack has left nothing open behind, where that was looked at.
+    pub(super) fn claim_descriptors_return(&mut self) {
+        if let Some((before, after)) = self.descriptors {
+            let evidence = format!("{before} before, {after} after");
+            self.claim("descriptors_return", after <= before + 8, evidence);
+        }
+    }
+
     /// Returns how late this machine may be with everything: what else runs on it shows in the
     /// slowest requests of healthy clients without the attack.
     pub(crate) fn lag(&self) -> Duration {

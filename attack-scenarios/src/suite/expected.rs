@@ -132,18 +132,7 @@ mod tests {
     use super::*;
 
     fn row(id: &str, verdict: &str) -> Row {
-        Row {
-            id: id.to_owned(),
-            family: "f".to_owned(),
-            kind: "raw".to_owned(),
-            policy: "default".to_owned(),
-            channel: "plain".to_owned(),
-            severity: "low".to_owned(),
-            verdict: verdict.to_owned(),
-            why: "because: of".to_owned(),
-            note: String::new(),
-            ms: 1,
-        }
+        Row::example(id, verdict)
     }
 
     #[test]
