@@ -168,7 +168,8 @@ pub(crate) struct ConfigFile {
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done, or allowed; `serve`: after SIGTERM or SIGINT
-   1  failure; `serve`: records are missing, or a part of it ended by itself; `why`: no such record
+   1  failure; `serve`: records are missing, day budgets could not be saved, or a part of it ended
+      by itself; `why`: no such record
    2  wrong usage
    3  a negative answer: `explain` denied, a test of `check` failed, `diff` found flips,
       `audit verify` a finding, `env` no proxy whose port it could print

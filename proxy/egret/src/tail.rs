@@ -109,8 +109,10 @@ fn last(trail: &Trail, wanted: &Wanted) -> Result<Follow, Stop> {
         }
     }
     records.skipped().tell(trail);
+    // Before anything is told: whoever reads it may move the records away.
+    let follow = Follow::after(trail, records.end())?;
     last.iter().rev().try_for_each(|(record, line)| print(&wanted.args, record, line))?;
-    Ok(Follow::after(trail, records.end())?)
+    Ok(follow)
 }
 
 /// Which records are shown.

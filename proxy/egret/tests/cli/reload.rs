@@ -253,6 +253,9 @@ fn a_hangup_waits_a_moment_for_what_is_being_written() {
     let place = Place::ready();
     place.write("policy.toml", &knowing(&["a.test"]));
     let mut serving = place.serve(&["serve"]);
+    // From here on the files are watched.
+    serving.signal(Signal::HUP);
+    serving.hears("nothing has changed");
     let (begun, rest) = ("version = 1\n", knowing(&["b.test"]).replace("version = 1\n", ""));
     let mut file = File::create(place.path("policy.toml")).unwrap();
     file.write_all(begun.as_bytes()).unwrap();
