@@ -25,6 +25,7 @@ mod linux {
     use rustix::{
         io::Errno,
         pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
+        process::{Resource, getrlimit},
     };
     use tokio::{io::Interest, task::coop::consume_budget};
 
@@ -33,8 +34,11 @@ mod linux {
         tunnel::{Fault, Moved, copy_all},
     };
 
-    /// Pipes in all. Each has two descriptors, which tunnels need as well.
+    /// Pipes in all, at most. Each has two descriptors, which tunnels need as well.
     const MOST: usize = 128;
+    /// Descriptors that the process may have for each pipe: where they are few, what egret has to
+    /// read itself, a new policy above all, must not find them used up by traffic.
+    const FOR_A_PIPE: u64 = 16;
     /// What a pipe is asked to hold: so much that a system call moves a lot, and so little that all
     /// pipes together stay within what the system gives one user (`pipe-user-pages-soft`, 64 MiB).
     const HOLDS: usize = 512 << 10;
@@ -139,11 +143,16 @@ mod linux {
     }
 
     fn waiting() -> &'static ArrayQueue<Ends> {
-        WAITING.get_or_init(|| ArrayQueue::new(MOST))
+        WAITING.get_or_init(|| ArrayQueue::new(most()))
+    }
+
+    fn most() -> usize {
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        usize::try_from(files / FOR_A_PIPE).unwrap_or(MOST).clamp(1, MOST)
     }
 
     fn make() -> Option<Ends> {
-        let room = |made| (made < MOST).then_some(made + 1);
+        let room = |made| (made < waiting().capacity()).then_some(made + 1);
         MADE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).ok()?;
         match pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC) {
             Ok((read, write)) => {
