@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
+    os::unix::fs::MetadataExt,
     path::{self, Path, PathBuf},
 };
 
@@ -92,6 +93,17 @@ impl Origin {
     pub(crate) fn is_of_here(&self) -> bool {
         match self {
             Self::File(source) => source.path.is_relative(),
+            Self::Embedded => false,
+        }
+    }
+
+    /// Whether nobody but root has written it.
+    pub(crate) fn is_roots(&self) -> bool {
+        match self {
+            Self::File(source) => source
+                .path
+                .metadata()
+                .is_ok_and(|file| file.uid() == 0 && !files::is_writable_by_others(file.mode())),
             Self::Embedded => false,
         }
     }

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &cli::Env, environment: &Environment) -> Result<Exit, Fa
 
 /// Says where a token goes when it is not known who listens there.
 pub(crate) fn warn_of_a_token(config: &Config, proxy: &ProxyUrl, running: &Running) {
-    if running.is_at(&config.state, proxy.address) {
+    if running.is_at(config, proxy.address) {
         return;
     }
     let known = match running {

@@ -65,7 +65,7 @@ fn with_proxy(
 ) -> Result<(Exit, Denials, Option<WorkerId>), Failure> {
     let running = running::find(&config.state)?;
     let proxy = chosen.at(&running)?;
-    if !running.is_at(&config.state, proxy.address) {
+    if !running.is_at(config, proxy.address) {
         if args.strict {
             let (state, address) = (config.state.clone(), proxy.address);
             return Err(ExecError::Unproven { state, address }.into());

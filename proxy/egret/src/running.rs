@@ -20,7 +20,7 @@ use rustix::{
 };
 use serde::Deserialize;
 
-use crate::{failure::Exit, files, listening, state};
+use crate::{config::Config, failure::Exit, files, listening, state};
 
 mod socket;
 
@@ -39,14 +39,25 @@ impl Running {
     /// Whether it is the proxy of the directory that listens at an address of this machine.
     ///
     /// Where the directory may not be looked into, its proxy is known by its user, who must be
-    /// another one than ours: a directory of our own is closed by whoever has made it.
-    pub(crate) fn is_at(&self, directory: &Path, address: SocketAddr) -> bool {
+    /// another one than ours: a directory of our own is closed by whoever has made it. The socket
+    /// may be root's, who makes it where a service manager hands it over. Where even the user is
+    /// hidden, as that of a service with a dynamic one, it can be anybody but us if the
+    /// configuration is root's, so that it has come with no checkout.
+    pub(crate) fn is_at(&self, config: &Config, address: SocketAddr) -> bool {
+        let own = files::own_user();
         match self {
             Self::Here { .. } => true,
             Self::Nowhere => false,
-            Self::Unknown => directory.metadata().is_ok_and(|directory| {
-                directory.uid() != files::own_user() && socket::is_of(directory.uid(), address)
-            }),
+            Self::Unknown => match config.state.metadata().map(|directory| directory.uid()) {
+                Ok(owner) => {
+                    owner != own && socket::listens(address, |user| [owner, ROOT].contains(&user))
+                }
+                Err(error) => {
+                    error.kind() == io::ErrorKind::PermissionDenied
+                        && config.origin.is_roots()
+                        && socket::listens(address, |user| user != own)
+                }
+            },
         }
     }
 }
@@ -187,6 +198,7 @@ pub(crate) fn owns(pid: Pid, directory: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
+const ROOT: u32 = 0;
 /// No text of ours is longer.
 const TEXT_MAX: u64 = 1 << 20;
 

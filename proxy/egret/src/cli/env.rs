@@ -10,12 +10,13 @@ use crate::env::shell::Shell;
 ///
 /// `eval "$(egret env)"` sets up curl, wget, git, pip, npm, Yarn, cargo, Python, Node, Go and Java
 /// for the proxy of the configuration. What NO_PROXY, JAVA_TOOL_OPTIONS and GIT_CONFIG_COUNT say
-/// already is kept; doing it twice changes nothing. Who asks is told by a token: EGRET_TOKEN_FILE names a file that
-/// holds it, or EGRET_TOKEN is it. The token is then part of what is printed.
+/// already is kept; doing it twice changes nothing. Who asks is told by a token: EGRET_TOKEN_FILE
+/// names a file that holds it, or EGRET_TOKEN is it. The token is then part of what is printed, and
+/// of what `git config --list` prints.
 ///
 /// Variables tell programs where the proxy is; they force nobody to use it. No variable overrules a
-/// proxy, or none, in ~/.curlrc or ~/.wgetrc, git's `http.URL.proxy` and `remote.NAME.proxy`, or an
-/// option of the command itself.
+/// proxy, or none, in ~/.curlrc, ~/.wgetrc or pip.conf, git's `http.URL.proxy` and
+/// `remote.NAME.proxy`, or an option of the command itself.
 #[derive(Debug, Args)]
 pub(crate) struct Env {
     /// Who is to read the variables.

@@ -2,9 +2,9 @@
 //!
 //! What is set already is kept where it says more than where the proxy is: hosts that are reached
 //! directly are added to, options of the Java machine and settings of git are exchanged one by one.
-//! Doing it again changes nothing. Two kinds of variable are left out on purpose: those that name certificates,
-//! as TLS is not opened, and `NODE_OPTIONS`, as Node does not start with an option that it does not
-//! know, and `NODE_USE_ENV_PROXY` does the same.
+//! Doing it again changes nothing. Two kinds of variable are left out on purpose: those that name
+//! certificates, as TLS is not opened, and `NODE_OPTIONS`, as Node does not start with an option that
+//! it does not know, and `NODE_USE_ENV_PROXY` does the same.
 
 use std::borrow::Cow;
 
@@ -78,13 +78,20 @@ fn git(url: &str, before: &[(String, String)]) -> Vec<Variable> {
     variables
 }
 
-/// Takes the proxy out of the settings of git and closes the gap.
+/// Takes the proxy out of the settings of git and closes the gap. What stays in its place is not
+/// told: it may be anything, a secret too.
 fn git_back(before: &[(String, String)]) -> Vec<Variable> {
     let left: Vec<_> = before.iter().filter(|(key, _)| !is_git_proxy(key)).collect();
-    let mut variables = vec![git_count(left.len())];
-    for place in 0..before.len().max(left.len() + 1) {
-        let setting = left.get(place).map(|(key, value)| (key.as_str(), value.as_str()));
-        variables.extend(git_setting(place, setting));
+    let mut variables = Vec::new();
+    if left.is_empty() || left.len() < before.len() {
+        variables.push(git_count(left.len()));
+    }
+    for place in 0..before.len().max(1) {
+        let now = left.get(place).copied();
+        if now.is_none() || now != before.get(place) {
+            let setting = now.map(|(key, value)| (key.as_str(), value.as_str()));
+            variables.extend(git_setting(place, setting));
+        }
     }
     variables
 }
@@ -176,8 +183,9 @@ fn without_ours(set: &str) -> String {
 /// carry is then denied and recorded, instead of going round it, or through the proxy that was
 /// named there before; so it is with FTP, whose own variable would win. The rest is for clients
 /// that read none of these (global-agent, and Yarn: 1 as npm's configuration, 2 and later by its
-/// own names), and for npm, cargo and pip, whose files would win otherwise.
-const URLS: [&str; 16] = [
+/// own names), and for npm and cargo, whose files would win otherwise. Pip's own variable is not
+/// among them: it wins over the hosts that are reached directly.
+const URLS: [&str; 15] = [
     "HTTP_PROXY",
     "http_proxy",
     "HTTPS_PROXY",
@@ -193,7 +201,6 @@ const URLS: [&str; 16] = [
     "YARN_HTTP_PROXY",
     "YARN_HTTPS_PROXY",
     "CARGO_HTTP_PROXY",
-    "PIP_PROXY",
 ];
 
 /// Hold the hosts that are reached directly. Yarn has none of its own, and ends with a usage error

@@ -75,7 +75,8 @@ impl ExecError {
             ),
             Self::Unproven { state, .. } => Some(format!(
                 "run `egret serve` there; where its socket does not tell whose it is, let \
-                 `listening.json` be reached and nothing listed: `chmod 711 {}`",
+                 `listening.json` be reached and nothing listed (`chmod 711 {}`), or have root own \
+                 the configuration",
                 state.display()
             )),
             Self::NotStarted { .. } => Some("what it said stands above".to_owned()),
@@ -86,6 +87,9 @@ impl ExecError {
                  `state_dir`"
                     .to_owned(),
             ),
+            Self::Lock { source, .. } if source.kind() == io::ErrorKind::WouldBlock => {
+                Some("another `egret exec` begins or ends a proxy there; try again".to_owned())
+            }
             Self::Lock { path, .. } => Some(format!("move `{}` away", path.display())),
             Self::NotRun { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("make it executable: `chmod +x`".to_owned())

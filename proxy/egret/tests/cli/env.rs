@@ -11,7 +11,7 @@ use rustix::{
 };
 use sha2::{Digest, Sha256};
 
-use super::place::{CONFIG, Place, Run, set_mode};
+use super::place::{CONFIG, Place, Run, Serving, set_mode};
 
 /// A worker with the token `t0p-Secret`, and listeners for it and for everybody.
 fn place() -> Place {
@@ -276,10 +276,36 @@ fn the_proxy_of_a_closed_directory_is_known_by_its_user() {
     strict.has_line("ran");
     assert_eq!(strict.stderr, "");
     // The same address, with a listener of somebody else.
-    let owner = Some(65_533);
-    std::os::unix::fs::chown(place.path("state"), owner, owner).unwrap();
+    serving.signal(Signal::TERM);
+    serving.end().ends_with(0);
+    let other = Place::ready();
+    other.write("egret.toml", &other.read("egret.toml").replace("127.0.0.1:0", &address));
+    let nobody = Some(65_534);
+    std::os::unix::fs::chown(other.path("."), nobody, nobody).unwrap();
+    let _taken = Serving::start(&mut other.as_somebody(&["serve"]));
     let refused = run(command.env("PATH", "/usr/bin:/bin")).ends_with(77).says("cannot be told");
     assert_eq!(refused.stdout, "");
+}
+
+/// As a service with a dynamic user lies behind a directory that is root's.
+#[test]
+fn the_proxy_of_a_hidden_directory_is_believed_where_the_configuration_is_roots() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let place = Place::ready();
+    fs::create_dir(place.path("private")).unwrap();
+    let config = place.read("egret.toml").replace("\"state\"", "\"private/state\"");
+    place.write("egret.toml", &config);
+    let serving = place.serve(&["serve"]);
+    place.write("egret.toml", &config.replace("127.0.0.1:0", &serving.address.to_string()));
+    set_mode(&place.path("private"), 0o700);
+    let mut command = place.as_somebody(&["exec", "--strict", "--", "/bin/sh", "-c", "echo ran"]);
+    let mut strict = || run(command.env("PATH", "/usr/bin:/bin"));
+    strict().ends_with(0).has_line("ran");
+    let somebody = Some(65_534);
+    std::os::unix::fs::chown(place.path("egret.toml"), somebody, somebody).unwrap();
+    assert_eq!(strict().ends_with(77).says("cannot be told").stdout, "");
 }
 
 #[test]

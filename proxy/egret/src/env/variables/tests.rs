@@ -25,7 +25,6 @@ fn every_name_of_the_proxy_holds_its_url() {
         "YARN_HTTPS_PROXY",
         "npm_config_proxy",
         "CARGO_HTTP_PROXY",
-        "PIP_PROXY",
     ] {
         assert_eq!(value(&variables, name), Some("http://ci-1:t0ken@127.0.0.1:3128"));
     }
@@ -145,6 +144,9 @@ fn settings_of_git_are_kept_and_the_proxy_among_them_is_exchanged() {
         &[user, ("http.proxy", url), other],
         &[user, other],
     );
+    // What is not ours is not even printed.
+    let others = Environment { git: settings(&[user, other]), ..Environment::default() };
+    assert!(to_unset(&others).iter().all(|variable| !variable.name.starts_with("GIT_CONFIG_")));
     let broken = [("GIT_CONFIG_COUNT", "2"), ("GIT_CONFIG_KEY_0", "a.b")];
     let read = |name: &str| broken.iter().find(|(set, _)| *set == name).map(|set| set.1.to_owned());
     assert!(git_settings(read).is_empty());
