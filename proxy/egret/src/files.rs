@@ -189,6 +189,11 @@ pub(crate) fn read_within(path: &Path, most: u64) -> Result<SourceText, FileErro
     text(path, file, most)
 }
 
+/// Reads a file that need not be text.
+pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, FileError> {
+    bytes(path, File::open(path).map_err(|source| cannot_read(path, source))?, LONGEST)
+}
+
 /// Reads a file to run by it; refuses one that others may write.
 pub(crate) fn read_guarded(path: &Path) -> Result<SourceText, FileError> {
     let file = open(path)?;
@@ -223,14 +228,18 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 fn text(path: &Path, file: File, most: u64) -> Result<SourceText, FileError> {
+    let text = String::from_utf8(bytes(path, file, most)?)
+        .map_err(|_| FileError::Encoding { path: path.to_owned() })?;
+    Ok(SourceText { path: path.to_owned(), text })
+}
+
+fn bytes(path: &Path, file: File, most: u64) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(|source| cannot_read(path, source))?;
     if bytes.len() as u64 > most {
         return Err(FileError::Long { path: path.to_owned(), most });
     }
-    let text =
-        String::from_utf8(bytes).map_err(|_| FileError::Encoding { path: path.to_owned() })?;
-    Ok(SourceText { path: path.to_owned(), text })
+    Ok(bytes)
 }
 
 fn guard(path: &Path, file: &File) -> Result<(), FileError> {

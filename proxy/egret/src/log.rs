@@ -22,7 +22,7 @@ use std::{
     cell::Cell,
     fmt,
     io::{self, IsTerminal, Write},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
@@ -46,7 +46,7 @@ const DEFAULT_FILTER: &str = "info,hickory_net=off,hickory_proto=off,hickory_res
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// What is said once egret serves, and not written yet.
-static BEHIND: OnceLock<Queue> = OnceLock::new();
+static BEHIND: OnceLock<Arc<Queue>> = OnceLock::new();
 
 thread_local! {
     /// Whether this is the thread that writes what waits.
@@ -56,17 +56,21 @@ thread_local! {
 /// Has all that is said from here on written by a thread of its own, and said in the log, unless
 /// people read it: a start that fails tells who starts, a running egret is read by programs.
 pub(crate) fn begin_serving() -> Result<(), Failure> {
-    let queue = BEHIND.get_or_init(Queue::default);
-    let write = || {
+    let queue = Arc::<Queue>::default();
+    let waiting = queue.clone();
+    let write = move || {
         WRITES.set(true);
-        queue.write(|piece| match piece {
+        waiting.write(|piece| match piece {
             // A closed stderr is no reason to stop serving.
             Piece::Text(text) => drop(io::stderr().write_all(&text)),
             Piece::Dropped(dropped) => tracing::warn!(dropped, "lines of this log were dropped"),
         })
     };
     let writer = thread::Builder::new().name("log".to_owned()).spawn(write);
-    writer.map(drop).map_err(|error| Failure::Start(error.into()))
+    writer.map_err(|error| Failure::Start(error.into()))?;
+    // It serves once in a process; what waits in the first queue is what is written.
+    let _ = BEHIND.set(queue);
+    Ok(())
 }
 
 /// Waits a moment for what is not written yet.

@@ -324,7 +324,8 @@ fn judge(
     let mut next = in_force.clone();
     let mut gone = HashSet::new();
     let mut waiting = Vec::new();
-    let policy_waits = look.policy != Look::of(in_force).policy;
+    // One that could not be read itself is not known to be another.
+    let policy_waits = look.policy.text.is_ok() && look.policy != Look::of(in_force).policy;
     let waiting_for = |path: &Path| {
         if policy_waits {
             let message = format!("the policy has changed, and waits for `{}`", path.display());

@@ -83,8 +83,8 @@ impl Choice {
 
 fn read_file(value: &Value<'_>, path: &Path) -> Option<Roots> {
     let shown = path.display();
-    let text = match files::read(path) {
-        Ok(source) => source.text,
+    let read = match files::read_bytes(path) {
+        Ok(read) => read,
         Err(error) => {
             let message = match error {
                 FileError::Read { source, .. } => format!("`{shown}` cannot be read: {source}"),
@@ -100,7 +100,7 @@ fn read_file(value: &Value<'_>, path: &Path) -> Option<Roots> {
             return None;
         }
     };
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read).collect();
     let certificates = match found {
         Ok(certificates) => certificates,
         Err(error) => {

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 /// How long the process may take to end in good order once it was asked twice.
-const ASKED_TWICE: Duration = Duration::from_secs(5);
+const ASKED_TWICE: Duration = Duration::from_secs(10);
 
 /// The signals that ask for the end.
 pub(super) struct Signals {
