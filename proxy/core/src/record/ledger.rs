@@ -118,7 +118,7 @@ impl Ledger {
         let file = continue_at(&path, length)?;
         let believed = match newest {
             Some(newest) => Believed::by_newest(newest, settings.keep),
-            None => Believed::by_clock(clock.now()),
+            None => Believed::by_clock(clock.now(), settings.keep),
         };
         let (tally, lost) = Tally::open(directory);
         sync_directory(directory).map_err(using)?;

@@ -136,7 +136,7 @@ impl Ledger {
         if apart.saturating_sub(passed) > leap && passed < NOTICED {
             return false;
         }
-        self.believed = Believed::by_clock(now);
+        self.believed = Believed::by_clock(now, self.settings.keep);
         true
     }
 }
@@ -158,8 +158,8 @@ impl Believed {
     }
 
     /// From here on it is known how long it was; a machine that sleeps for longer waits as above.
-    pub(super) fn by_clock(now: Timestamp) -> Self {
-        Self { time: now, since: Instant::now(), leap: LEAP }
+    pub(super) fn by_clock(now: Timestamp, keep: Duration) -> Self {
+        Self { time: now, since: Instant::now(), leap: LEAP.min(keep) }
     }
 }
 

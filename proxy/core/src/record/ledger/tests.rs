@@ -270,6 +270,21 @@ fn a_clock_that_leaps_while_it_runs_removes_nothing() {
 }
 
 #[test]
+fn records_that_are_kept_for_minutes_are_kept_from_a_smaller_leap() {
+    let (mut place, begun) = of_noon();
+    place.ledger.settings.keep = Duration::from_mins(10);
+    let mut left = |time: &str| {
+        place.ledger.clock = at(time);
+        place.ledger.remove_old();
+        segments(place.folder.path()).unwrap()
+    };
+    assert_eq!(left("2026-11-21T12:00:00Z"), begun);
+    assert_eq!(left("2026-11-21T12:40:00Z"), begun, "not a minute has gone by");
+    assert_eq!(left("2026-11-21T12:09:00Z"), begun, "set right, and not old enough");
+    assert_eq!(left("2026-11-21T12:18:00Z"), begun[begun.len() - 1..]);
+}
+
+#[test]
 fn nothing_is_signed_twice() {
     let mut place = Place::new(OnFailure::Refuse);
     for _ in 0..3 {
