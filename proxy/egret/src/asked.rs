@@ -1,8 +1,9 @@
 //! What a recorded exchange asked for, so that a policy can be asked again.
 //!
 //! A CONNECT whose bytes were seen is judged as `explain` judges it, or by whether plain HTTP may go
-//! on in it; one that was not let so far is judged as the proxy judged it, for host and port alone. Records that name no worker or no target
-//! cannot be judged: what was malformed stays malformed, whatever the rules.
+//! on in it; one that was not let so far is judged as the proxy judged it, for host and port alone.
+//! Records that name no worker or no target cannot be judged, nor can requests that ask the proxy to
+//! speak TLS for them: what was malformed stays malformed, whatever the rules.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -63,12 +64,12 @@ impl Asked {
             ("CONNECT", Some("http")) => Protocol::PlainTunnel,
             ("CONNECT", Some("tcp")) => Protocol::Opaque,
             ("CONNECT", None) => Protocol::Unseen,
-            (_, Some("http" | "https")) => Protocol::Request,
+            (_, Some("http")) => Protocol::Request,
             (_, _) => return None,
         };
         let path = record.path.as_deref().filter(|path| path.starts_with('/')).unwrap_or("/");
         let url = match protocol {
-            Protocol::Request => format!("{}://{authority}{path}", scheme.unwrap_or("http")),
+            Protocol::Request => format!("http://{authority}{path}"),
             Protocol::Opaque => format!("tcp://{authority}"),
             Protocol::PlainTunnel => format!("http://{authority}/"),
             Protocol::Tls | Protocol::Unseen => format!("https://{authority}/"),

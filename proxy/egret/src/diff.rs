@@ -16,7 +16,8 @@ use crate::{
     environment::Environment,
     failure::{Exit, Failure},
     output, policy,
-    records::{Decisions, Trail},
+    reasons::is_by_policy,
+    records::{Decisions, Judged, Record, Trail},
 };
 
 mod changes;
@@ -43,7 +44,8 @@ struct Flip {
 struct Replay {
     flips: HashMap<Flip, u64>,
     judged: u64,
-    /// Decisions that no policy can judge again: malformed, or of nobody.
+    /// Decisions that no policy can judge again: malformed, of nobody, or refused for what no rule
+    /// is about.
     unjudged: u64,
     /// Flips beyond those that are told apart.
     left_out: u64,
@@ -84,7 +86,7 @@ fn replay(args: &cli::Diff, trail: &Trail, old: &Policy, new: &Policy) -> Result
     let mut known: HashMap<Key, Option<Flip>> = HashMap::new();
     let mut replay = Replay::default();
     while let Some(record) = decisions.next()? {
-        let Some(asked) = Asked::of(&record) else {
+        let Some(asked) = Asked::of(&record).filter(|_| is_of_policy(&record)) else {
             replay.unjudged += 1;
             continue;
         };
@@ -108,6 +110,12 @@ fn replay(args: &cli::Diff, trail: &Trail, old: &Policy, new: &Policy) -> Result
         }
     }
     Ok(replay)
+}
+
+/// Whether the policy had the say: what was refused for its form stays refused under any.
+fn is_of_policy(record: &Record) -> bool {
+    let code = record.reason.as_deref().unwrap_or_default();
+    record.verdict != Some(Judged::Deny) || is_by_policy(code)
 }
 
 /// All that a judgement depends on.

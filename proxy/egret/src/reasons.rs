@@ -4,6 +4,8 @@
 //! ([`crate::remedy`]); here is said where they cannot, so that nobody looks for a rule that does
 //! not exist. What is never unlocked is said to be.
 
+use egret_policy::Reason;
+
 /// A reason in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Meaning {
@@ -24,6 +26,11 @@ pub(crate) enum Cure {
     Network,
     /// Something that is not in the rules.
     None,
+}
+
+/// Whether the policy alone decides it, so that another policy may decide otherwise.
+pub(crate) fn is_by_policy(code: &str) -> bool {
+    meaning(code).cure != Cure::None || code == Reason::RuleDenied.code()
 }
 
 /// Returns what a code means.

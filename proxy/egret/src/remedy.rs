@@ -297,10 +297,8 @@ pub(crate) fn plain(host: &Host) -> String {
 pub(crate) fn scheme(asked: &Asked) -> &'static str {
     match asked.protocol {
         Protocol::Tls => "https",
-        Protocol::PlainTunnel => "http",
+        Protocol::PlainTunnel | Protocol::Request => "http",
         Protocol::Opaque => "tcp",
-        Protocol::Request if asked.url.starts_with("https:") => "https",
-        Protocol::Request => "http",
         Protocol::Unseen => match asked.authority.port() {
             80 => "http",
             22 => "tcp",

@@ -121,7 +121,11 @@ impl Seen {
         let asked = Asked::of(record);
         let target = asked.as_ref().map(|asked| asked.authority.to_string()).unwrap_or_default();
         let Some((asked, judged)) = asked.zip(record.verdict) else {
-            return self.leave_out("that cannot be understood, or of nobody known", 1, target);
+            let why = match is_for_tls(record) {
+                true => "that ask the proxy to speak TLS for them",
+                false => "that cannot be understood, or of nobody known",
+            };
+            return self.leave_out(why, 1, target);
         };
         if let Some(why) = unfit(record, &asked, judged) {
             return self.leave_out(&why, 1, target);
@@ -166,7 +170,7 @@ impl Seen {
                 let entry = self.unseen.entry(key).or_insert((Tally::default(), scheme));
                 entry.0.count(record, judged);
             }
-            Protocol::Request if place.scheme == "http" => {
+            Protocol::Request => {
                 let path = record.path.clone().unwrap_or_default();
                 // One such request must not open every path to its method.
                 if judged == Judged::Deny && !paths::is_plain(&path) {
@@ -179,7 +183,7 @@ impl Seen {
                     self.leave_out(why, 1, asked.authority.to_string());
                 }
             }
-            Protocol::Tls | Protocol::Opaque | Protocol::Request => {
+            Protocol::Tls | Protocol::Opaque => {
                 self.places.entry(place).or_default().plainly.count(record, judged);
             }
         }
@@ -283,11 +287,13 @@ fn unfit(record: &Record, asked: &Asked, judged: Judged) -> Option<String> {
             return Some("with a method that no rule can name".to_owned());
         }
     }
-    let cleartext = asked.protocol == Protocol::Request && scheme(asked) == "https";
-    if cleartext && judged == Judged::Deny {
-        return Some("that ask the proxy to speak TLS for them".to_owned());
-    }
     None
+}
+
+/// Whether the proxy was to speak TLS for a client, which it does for none.
+fn is_for_tls(record: &Record) -> bool {
+    let method = record.method.as_deref();
+    record.scheme.as_deref() == Some("https") && method.is_some_and(|method| method != "CONNECT")
 }
 
 /// Whether a policy can name the method, which it does in capitals.

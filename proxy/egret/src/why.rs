@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use egret_policy::{OwnAddresses, Reason, Timestamp};
+use egret_policy::{OwnAddresses, Timestamp};
 
 use self::told::Told;
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     environment::Environment,
     failure::{Exit, Failure},
     files, output, policy,
-    reasons::{Cure, meaning},
+    reasons::{Cure, is_by_policy, meaning},
     records::{Backward, Judged, Record, Search, Trail, is_id},
     remedy::Law,
     running::{self, Running},
@@ -133,8 +133,7 @@ fn judge(law: Option<&Law>, case: &Case) -> Told {
             .and_advice(UNJUDGED);
     };
     let code = decision.reason.as_deref().unwrap_or_default();
-    let asked =
-        Asked::of(decision).filter(|_| meaning(code).cure != Cure::None || is_by_rule(code));
+    let asked = Asked::of(decision).filter(|_| is_by_policy(code));
     let now = asked.as_ref().map(|asked| law.judged(asked));
     // What the policy of today says decides what can be done today.
     let today = now.as_ref().filter(|now| now.verdict != Judged::Allow);
@@ -150,11 +149,6 @@ fn judge(law: Option<&Law>, case: &Case) -> Told {
     let is_own = asked.is_some_and(|asked| asked.is_own(&law.own));
     let told = Told::new(decision, completion.as_ref(), now, &nearest, remedies);
     if is_own { told.with_advice(OWN) } else { told }
-}
-
-/// Whether the rules alone decide it, though no further one can help.
-fn is_by_rule(code: &str) -> bool {
-    code == Reason::RuleDenied.code()
 }
 
 const UNJUDGED: &str = "What the policy of now makes of it, and what would allow it, cannot be said: \

@@ -173,6 +173,30 @@ fn without_a_flip_it_is_0_and_addresses_are_judged_where_they_were_recorded() {
 }
 
 #[test]
+fn what_was_refused_for_its_form_is_not_judged() {
+    let place = place(&OLD.replace("gone", "come").replace("/open", "/shut"));
+    let mut records = Recorded::default();
+    let mut get = |scheme: &str, host: &str, port: u16, reason: &str| {
+        records.decision(json!({
+            "method": "GET", "scheme": scheme, "host": host, "port": port, "path": "/open/1",
+            "reason": format!("egress.{reason}"),
+        }));
+    };
+    get("https", "gone.test", 443, "scheme_not_allowed");
+    for reason in ["host_mismatch", "loop_detected", "target_malformed"] {
+        get("http", "plain.test", 80, reason);
+    }
+    get("http", "plain.test", 80, "path_not_allowed");
+    get("http", "plain.test", 80, "rule_denied");
+    records.segment(&place, "audit/00000001.jsonl");
+    let line = ["diff", "old.toml", "new.toml", "--audit", "audit", "--json"];
+    let json = place.run(&line).ends_with(3).json();
+    assert_eq!((&json["judged"], &json["unjudged"]), (&json!(2), &json!(4)), "{json}");
+    assert_eq!(json["flips"].as_array().unwrap().len(), 1, "{json}");
+    assert_eq!(json["flips"][0]["count"], 2, "{json}");
+}
+
+#[test]
 fn only_requests_since_a_time_are_judged() {
     let place = place(&OLD.replace("gone", "come"));
     recorded(&place);

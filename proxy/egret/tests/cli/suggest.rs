@@ -141,6 +141,7 @@ fn what_must_not_be_opened_is_left_out_and_counted() {
         deny("gone.test", "dns_failed"),
         json!({ "host": "inside.test", "port": 443, "scheme": "https", "verdict": "allow", "addresses": ["10.0.0.1"], "reason": "egress.allowed" }),
         json!({ "reason": "egress.request_malformed" }),
+        json!({ "method": "GET", "scheme": "https", "host": "tls.test", "port": 443, "path": "/", "reason": "egress.scheme_not_allowed" }),
         deny("fine.test", "host_not_allowed"),
     ]);
     let text = suggested(&place, &[]);
@@ -153,6 +154,7 @@ fn what_must_not_be_opened_is_left_out_and_counted() {
         "#   1 refused with egress.dns_failed, for which no rule is missing, such as gone.test:443\n",
         "#   1 to names with forbidden addresses, which `[[network.allow]]` opens, such as inside.test:443\n",
         "#   1 that cannot be understood, or of nobody known\n",
+        "#   1 that ask the proxy to speak TLS for them\n",
     ] {
         assert!(text.contains(said), "{said}\n{text}");
     }

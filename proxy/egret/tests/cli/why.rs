@@ -222,6 +222,14 @@ fn what_no_rule_cures_says_so_and_shows_no_lines() {
         ),
         (json!({ "reason": "egress.request_malformed" }), "has to be mended"),
         (
+            json!({ "method": "GET", "scheme": "https", "host": "api.example.com", "port": 443, "path": "/", "reason": "egress.scheme_not_allowed" }),
+            "It has to send CONNECT",
+        ),
+        (
+            json!({ "method": "GET", "scheme": "http", "host": "plain.test", "port": 80, "path": "/open/1", "reason": "egress.host_mismatch" }),
+            "name one and the same",
+        ),
+        (
             json!({ "host": "x.test", "port": 443, "reason": "egress.of_the_future" }),
             "A newer egret wrote it",
         ),
@@ -231,6 +239,7 @@ fn what_no_rule_cures_says_so_and_shows_no_lines() {
         let advice = denial["advice"].to_string();
         place.run(&["why"]).ends_with(0).says(says);
         assert!(advice.contains(&says.replace('"', "\\\"")), "{record}: {advice}");
+        assert_ne!(denial["now"]["verdict"], "allow", "{record}");
     }
 }
 
