@@ -211,13 +211,17 @@ impl Law {
         }
         if *protocol == Protocol::Request {
             lines += &format!("methods = [{}]\n", quoted(method));
-            // Where rules tell the paths of the host apart, this one has to as well.
+            // Where rules tell the paths of the host apart, this one has to as well: any of them,
+            // not just the few that come closest.
+            let mut all = self.policy.near(&asked.question(), self.now);
+            all.retain(|near| !misses(near, Field::Hosts));
             let has_paths = |near: &NearRule| {
                 self.outline
                     .rule(near.id.as_str())
                     .is_some_and(|rule| rule.values("paths") != [EVERY])
             };
-            let told_apart = near.iter().any(|near| misses(near, Field::Paths) || has_paths(near));
+            let tells_apart = |near: &NearRule| misses(near, Field::Paths) || has_paths(near);
+            let told_apart = near.iter().chain(&all).any(tells_apart);
             if told_apart {
                 let path = path(asked)?;
                 lines += &format!("paths = [{}]\n", quoted(&path));

@@ -295,6 +295,31 @@ fn a_rule_that_tells_paths_apart_gets_no_neighbour_that_opens_them_all() {
 }
 
 #[test]
+fn paths_are_told_apart_by_whichever_rule_of_the_host_does() {
+    let (place, _) = why(json!({
+        "method": "POST", "scheme": "http", "host": "many.test", "port": 80, "path": "/y",
+        "reason": "egress.method_not_allowed",
+    }));
+    let rule = |id: &str, more: &str| {
+        format!(
+            "\n[[rule]]\nid = \"{id}\"\neffect = \"allow\"\nhosts = [\"many.test\"]\n\
+             schemes = [\"http\"]\nports = [80]\n{more}\n"
+        )
+    };
+    let methods = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let mut policy = POLICY.to_owned();
+    for method in methods {
+        policy += &rule(&method.to_lowercase(), &format!("methods = [\"{method}\"]"));
+    }
+    policy += &rule("last", "methods = [\"POST\"]\npaths = [\"/x\"]");
+    place.write("policy.toml", &policy);
+    let said = place.run(&["why", "--json"]).ends_with(0).json();
+    let remedies = said["denials"][0]["remedies"].as_array().unwrap();
+    let neighbour = remedies.last().unwrap();
+    assert!(neighbour["lines"].as_str().unwrap().contains("paths = [\"/y\"]"), "{neighbour}");
+}
+
+#[test]
 fn a_private_address_is_opened_by_a_network_entry_and_a_mixed_answer_too() {
     let (place, denial) = why(json!({
         "host": "api.example.com", "port": 443, "rule": "code",
