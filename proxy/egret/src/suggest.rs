@@ -77,6 +77,8 @@ struct Sight {
     beyond: BTreeMap<String, Tally>,
     /// All methods of both.
     methods: BTreeSet<String>,
+    /// Whether a path of them has a form that is refused wherever rules name paths.
+    odd: bool,
     /// Whether nothing was seen of it but the port.
     guessed: bool,
 }
@@ -236,6 +238,7 @@ impl Sight {
             }
             self.methods.insert(method.to_owned());
         }
+        self.odd |= !paths::is_plain(&path);
         let by_method = match self.requests.len() < PATHS || self.requests.contains_key(&path) {
             true => self.requests.entry(path).or_default(),
             false => &mut self.beyond,

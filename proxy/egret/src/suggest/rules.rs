@@ -37,7 +37,8 @@ pub(super) struct Suggested {
 pub(super) struct Rules(pub(super) Vec<Suggested>);
 
 const MANY: &str = "the paths are too many, or of a form that a policy cannot name: with these \
-    methods every path is allowed, seen or not";
+    methods every path is allowed, seen or not, but for odd forms where another rule of the host \
+    names paths";
 const NONE: &str = "no request was seen: every method and every path is allowed";
 
 /// What was done in one shape, with an example of it.
@@ -111,7 +112,7 @@ fn by_worker(seen: &Seen) -> ByWorker<'_> {
 /// The shapes of the requests at one port: one for each set of methods that paths were asked with,
 /// and one for the methods of which the paths cannot be told.
 fn requests(port: u16, sight: &Sight) -> Vec<(Shape, Done)> {
-    let Sight { plainly, requests, beyond, methods: _, guessed } = sight;
+    let Sight { plainly, requests, beyond, methods: _, odd, guessed } = sight;
     let shape = |methods, paths, note| Shape {
         scheme: "http",
         ports: BTreeSet::from([port]),
@@ -127,8 +128,6 @@ fn requests(port: u16, sight: &Sight) -> Vec<(Shape, Done)> {
     for (path, methods) in requests {
         by_methods.entry(methods.keys().map(String::as_str).collect()).or_default().push(path);
     }
-    // Where rules name paths, those of an odd form are refused: there no rule may name any.
-    let odd = requests.keys().any(|path| !paths::is_plain(path));
     let mut shapes = Vec::new();
     let (mut open, mut sum) = (BTreeSet::new(), Done::default());
     for (methods, paths) in by_methods {
@@ -140,6 +139,7 @@ fn requests(port: u16, sight: &Sight) -> Vec<(Shape, Done)> {
             }
         }
         let names = methods.into_iter().map(str::to_owned);
+        // Where rules name paths, those of an odd form are refused: there no rule may name any.
         match paths::patterns(paths).filter(|_| !odd) {
             Some(patterns) => shapes.push((shape(names.collect(), patterns, None), done)),
             None => {

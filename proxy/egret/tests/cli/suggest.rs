@@ -227,6 +227,22 @@ fn beyond_the_paths_that_are_told_apart_only_the_methods_that_were_seen_are_open
 }
 
 #[test]
+fn an_odd_path_beyond_those_that_are_told_apart_is_still_allowed() {
+    let mut decisions = vec![request("w", "POST", "api.test", "/submit")];
+    decisions.extend((0..500).map(|at| request("w", "GET", "api.test", &format!("/p{at}x"))));
+    decisions.push(request("w", "GET", "api.test", "//odd"));
+    let place = place(&decisions);
+    let text = suggested(&place, &[]);
+    assert!(!text.contains("paths = ["), "{text}");
+    assert!(
+        text.contains("but for odd forms where another rule of the host names paths"),
+        "{text}"
+    );
+    explained(&place, &["GET", "http://api.test//odd", "--worker", "w"], 0);
+    explained(&place, &["DELETE", "http://api.test/submit", "--worker", "w"], 3);
+}
+
+#[test]
 fn methods_too_many_to_be_told_apart_are_left_out() {
     let decisions: Vec<_> =
         (0..40).map(|at| request("w", &format!("M{at}"), "api.test", "/a")).collect();
