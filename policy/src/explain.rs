@@ -213,7 +213,14 @@ impl Subject {
         }
     }
 
-    fn authority(&self) -> &Authority {
+    pub(crate) fn scheme(&self) -> Scheme {
+        match self {
+            Self::Url(target) => target.scheme(),
+            Self::Opaque(_) => Scheme::Tcp,
+        }
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
         match self {
             Self::Url(target) => target.authority(),
             Self::Opaque(authority) => authority,
@@ -253,6 +260,10 @@ struct Let {
 impl Answer {
     fn unasked(error: &TargetError) -> Self {
         Self { asked: None, seen: Seen::Nothing, outcome: Err(refusal(error)) }
+    }
+
+    pub(crate) fn asked(&self) -> Option<&Subject> {
+        self.asked.as_ref()
     }
 
     pub(crate) fn verdict(&self) -> Option<Verdict> {

@@ -13,7 +13,8 @@ use crate::explain::Question;
 use crate::policy::Policy;
 use crate::reason::{Reason, Verdict};
 use crate::rule::RuleId;
-use crate::worker::Worker;
+use crate::target::{Authority, Scheme};
+use crate::worker::{Worker, WorkerId};
 
 /// One `[[test]]`.
 #[derive(Debug)]
@@ -54,6 +55,12 @@ pub struct TestOutcome {
     pub expected: String,
     /// What came of it.
     pub got: String,
+    /// The id of the worker that asks.
+    #[serde(skip)]
+    pub worker: WorkerId,
+    /// Where to; nothing where the URL cannot be read.
+    #[serde(skip)]
+    pub asked: Option<(Scheme, Authority)>,
 }
 
 impl TestOutcome {
@@ -98,6 +105,8 @@ impl Policy {
             ok,
             expected: told(test.expect, test.reason, test.rule.as_ref()),
             got: told(effect, Some(reason), rule),
+            worker: test.worker.id.clone(),
+            asked: answer.asked().map(|asked| (asked.scheme(), asked.authority().clone())),
         }
     }
 }

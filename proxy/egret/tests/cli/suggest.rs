@@ -317,6 +317,44 @@ fn what_cannot_stand_beside_a_base_takes_nothing_else_with_it() {
     assert!(run.stderr.contains("the given policy cannot be put in force"), "{}", run.stderr);
 }
 
+/// A policy with a comment so long that it can be tried but two or three times.
+fn long(more: &str) -> String {
+    format!("{}\n#{}\n{more}", super::place::POLICY, "x".repeat(3 << 20))
+}
+
+#[test]
+fn what_many_tests_speak_against_takes_nothing_else_with_it() {
+    let seen: Vec<_> = (10..70).map(|at| tunnel("w", &format!("h{at}.test"), 443)).collect();
+    let place = place(&seen);
+    let test = |at| {
+        format!(
+            "[[test]]\nworker = {{ id = \"w\" }}\nurl = \"https://h{at}.test/\"\nexpect = \"deny\"\n"
+        )
+    };
+    place.write("base.toml", &long(&(10..70).step_by(5).map(test).collect::<String>()));
+    let text = suggested(&place, &["--base", "base.toml"]);
+    let (_, text) = text.split_once("# What follows").unwrap();
+    assert_eq!(text.matches("cannot stand in the policy").count(), 12, "{text}");
+    assert!(!text.contains("not tried"), "{text}");
+    for at in 10..70 {
+        let named = text.contains(&format!("    \"h{at}.test\",\n"));
+        assert_eq!(named, at % 5 != 0, "{at}\n{text}");
+    }
+}
+
+#[test]
+fn what_was_not_tried_is_not_said_to_have_failed() {
+    let seen: Vec<_> = (10..18).map(|at| tunnel("w", &format!("h{at}.test"), 443)).collect();
+    let place = place(&seen);
+    let opaque = "[[rule]]\nid = \"opaque\"\neffect = \"allow\"\nhosts = [\"h10.test\"]\n\
+                  schemes = [\"tcp\"]\nports = [443]\n";
+    place.write("base.toml", &long(opaque));
+    let text = suggested(&place, &["--base", "base.toml"]);
+    let (_, text) = text.split_once("# What follows").unwrap();
+    let said = "#   8 that were not tried, for too much else cannot stand in the policy, such as";
+    assert!(text.contains(said), "{text}");
+}
+
 #[test]
 fn no_single_request_of_a_worker_keeps_the_others_from_being_suggested() {
     let place = place(&[
