@@ -85,6 +85,13 @@ impl Asked {
         })
     }
 
+    /// The same with the method in capitals, if that is another request that rules can name.
+    pub(crate) fn in_capitals(&self) -> Option<Self> {
+        let method = self.method.to_ascii_uppercase();
+        let is_another = method != self.method && method != "CONNECT";
+        (self.protocol == Protocol::Request && is_another).then(|| Self { method, ..self.clone() })
+    }
+
     pub(crate) fn question(&self) -> Question<'_> {
         Question {
             worker: &self.worker,

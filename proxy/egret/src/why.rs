@@ -6,11 +6,11 @@
 
 use std::collections::HashMap;
 
-use egret_policy::{OwnAddresses, Timestamp};
+use egret_policy::{NearRule, OwnAddresses, Timestamp};
 
 use self::told::Told;
 use crate::{
-    asked::Asked,
+    asked::{Asked, Outcome},
     cli,
     config::{self, Origin},
     environment::Environment,
@@ -18,7 +18,7 @@ use crate::{
     files, output, policy,
     reasons::{Cure, is_by_policy, meaning},
     records::{Backward, Judged, Record, Search, Trail, is_id},
-    remedy::Law,
+    remedy::{Law, Remedy},
     running::{self, Running},
 };
 
@@ -136,19 +136,44 @@ fn judge(law: Option<&Law>, case: &Case) -> Told {
     let asked = Asked::of(decision).filter(|_| is_by_policy(code));
     let now = asked.as_ref().map(|asked| law.judged(asked));
     // What the policy of today says decides what can be done today.
-    let today = now.as_ref().filter(|now| now.verdict != Judged::Allow);
-    let cure = today.map_or(Cure::None, |now| meaning(now.reason.code()).cure);
-    let (nearest, remedies) = match (&asked, cure) {
-        (Some(asked), Cure::Rule) => (law.nearest(asked), law.remedies(asked)),
-        (Some(asked), Cure::Network) => {
-            let rule = today.and_then(|now| now.rule.as_deref());
-            (Vec::new(), law.openings(asked, rule))
-        }
-        (_, Cure::None) | (None, _) => (Vec::new(), Vec::new()),
+    let (nearest, remedies) = match asked.as_ref().zip(now.as_ref()) {
+        Some((asked, now)) => changes(law, asked, now),
+        None => (Vec::new(), Vec::new()),
     };
-    let is_own = asked.is_some_and(|asked| asked.is_own(&law.own));
-    let told = Told::new(decision, completion.as_ref(), now, &nearest, remedies);
-    if is_own { told.with_advice(OWN) } else { told }
+    let is_denied = now.as_ref().is_some_and(|now| now.verdict != Judged::Allow);
+    let is_own = asked.as_ref().is_some_and(|asked| asked.is_own(&law.own));
+    let told = |nearest: &[NearRule], remedies| {
+        Told::new(decision, completion.as_ref(), now, nearest, remedies)
+    };
+    if is_own {
+        return told(&nearest, remedies).with_advice(OWN);
+    }
+    // Where nothing can be done for the method as it was written, it may be for another.
+    let is_stuck = is_denied && remedies.is_empty();
+    if let Some(capitals) = asked.filter(|_| is_stuck).and_then(|asked| asked.in_capitals()) {
+        let advice = told::in_capitals(&capitals.method);
+        let outcome = law.judged(&capitals);
+        if outcome.verdict == Judged::Allow {
+            return told(&nearest, remedies).with_advice(&advice);
+        }
+        let (nearer, remedies) = changes(law, &capitals, &outcome);
+        if !remedies.is_empty() {
+            return told(&nearer, remedies).led_by(advice);
+        }
+    }
+    told(&nearest, remedies)
+}
+
+/// The rules that come closest to a request that was judged so, and what would allow it.
+fn changes(law: &Law, asked: &Asked, outcome: &Outcome) -> (Vec<NearRule>, Vec<Remedy>) {
+    if outcome.verdict == Judged::Allow {
+        return (Vec::new(), Vec::new());
+    }
+    match meaning(outcome.reason.code()).cure {
+        Cure::Rule => (law.nearest(asked), law.remedies(asked)),
+        Cure::Network => (Vec::new(), law.openings(asked, outcome.rule.as_deref())),
+        Cure::None => (Vec::new(), Vec::new()),
+    }
 }
 
 const UNJUDGED: &str = "What the policy of now makes of it, and what would allow it, cannot be said: \

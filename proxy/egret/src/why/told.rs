@@ -35,6 +35,9 @@ pub(super) struct Told {
     remedies: Vec<Remedy>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     advice: Vec<String>,
+    /// How much of the advice has to be known before the remedies.
+    #[serde(skip)]
+    foremost: usize,
 }
 
 #[derive(Serialize)]
@@ -81,6 +84,7 @@ impl Told {
             nearest: nearest.collect(),
             remedies,
             advice,
+            foremost: 0,
         }
     }
 
@@ -92,6 +96,13 @@ impl Told {
     /// Advises this and nothing else.
     pub(super) fn with_advice(mut self, advice: &str) -> Self {
         self.advice = vec![advice.to_owned()];
+        self
+    }
+
+    /// Advises this before any remedy: they help only who follows it.
+    pub(super) fn led_by(mut self, advice: String) -> Self {
+        self.advice.insert(0, advice);
+        self.foremost = 1;
         self
     }
 
@@ -108,16 +119,20 @@ impl Told {
             let says: Vec<_> = misses.iter().map(|miss| miss.says.as_str()).collect();
             text += &format!("  `{rule}` (line {line}): {}\n", says.join("; "));
         }
+        let (foremost, advice) = self.advice.split_at(self.foremost);
+        for advice in foremost {
+            text += &format!("\n{advice}\n");
+        }
         if !self.remedies.is_empty() {
             text += &format!("\n{STRONG}to allow it{STRONG:#}\n");
         }
         for (at, remedy) in self.remedies.iter().enumerate() {
             text += &drawn_remedy(remedy, at > 0);
         }
-        if !self.advice.is_empty() {
+        if !advice.is_empty() {
             text.push('\n');
         }
-        for advice in &self.advice {
+        for advice in advice {
             text += &format!("{advice}\n");
         }
         text
@@ -238,14 +253,7 @@ fn advice(record: &Record, now: Option<&Outcome>, remedies: &[Remedy]) -> Vec<St
         advice.push(format!("In rule `{}`:\n      ech = \"allow\"", shown(rule)));
     }
     let hopeless = remedies.is_empty() && now.is_some() && advice.iter().all(String::is_empty);
-    let method = record.method.as_deref().unwrap_or_default();
-    if hopeless && method.bytes().any(|byte| byte.is_ascii_lowercase()) {
-        advice.push(format!(
-            "Methods are told apart by case, and rules can name them in capitals only: the client \
-             has to write `{}`.",
-            shown(&method.to_ascii_uppercase())
-        ));
-    } else if hopeless && is_forbidden_literal(record) {
+    if hopeless && is_forbidden_literal(record) {
         advice.push(
             "The address is not for workers: besides a rule that names it, it takes a \
              `[[network.allow]]` that opens it to that rule."
@@ -260,6 +268,15 @@ fn advice(record: &Record, now: Option<&Outcome>, remedies: &[Remedy]) -> Vec<St
     }
     advice.retain(|advice| !advice.is_empty());
     advice
+}
+
+/// That the method has to be in capitals, as it is here.
+pub(super) fn in_capitals(method: &str) -> String {
+    format!(
+        "Methods are told apart by case, and rules can name them in capitals only: the client has \
+         to write `{}`.",
+        shown(method)
+    )
 }
 
 const OWN: &str = "If nothing else has changed, the address is this machine's or egret's own, \

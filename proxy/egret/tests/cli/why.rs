@@ -284,6 +284,26 @@ fn a_method_in_small_letters_is_the_clients_to_mend() {
 }
 
 #[test]
+fn a_method_that_is_denied_in_capitals_too_has_to_be_in_them_and_allowed() {
+    let mut record = get("plain.test", "/open/1", "method_not_allowed");
+    record["method"] = json!("delete");
+    let (place, denial) = why(record);
+    let remedies = denial["remedies"].as_array().unwrap();
+    assert!(!remedies.is_empty(), "{denial}");
+    for remedy in remedies {
+        place.write("amended.toml", &amended(remedy));
+        for (method, exit) in [("DELETE", 0), ("delete", 3)] {
+            let url = "http://plain.test/open/1";
+            place.run(&["explain", method, url, "--policy", "amended.toml"]).ends_with(exit);
+        }
+    }
+    let told = place.run(&["why"]).ends_with(0).stdout;
+    let [advice, remedy] = ["has to write `DELETE`", "to allow it"].map(|said| told.find(said));
+    assert!(advice.is_some() && advice < remedy, "{told}");
+    assert_eq!(told.matches("has to write").count(), 1, "{told}");
+}
+
+#[test]
 fn a_rule_that_tells_paths_apart_gets_no_neighbour_that_opens_them_all() {
     let mut record = get("plain.test", "/open/x", "port_not_allowed");
     record["port"] = json!(8080);
