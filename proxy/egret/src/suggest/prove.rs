@@ -15,7 +15,7 @@ use crate::{failure::Failure, remedy::plain};
 /// How many bytes of policies are tried; what has not been tried by then is left out.
 const TRIED: usize = 8 << 20;
 /// How often what tests speak against is taken out before what is left is tried in halves.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 8;
 const UNTRIED: &str = "that were not tried, for too much else cannot stand in the policy";
 
 /// Returns the text with all that can stand in it; the rest has been left out.
@@ -39,6 +39,9 @@ struct Trial<'a> {
     left: usize,
 }
 
+/// Who asks for what: worker, scheme and authority.
+type Question = (String, &'static str, String);
+
 /// Why what is kept could not be put in force.
 enum Fault {
     /// It does not load.
@@ -50,9 +53,10 @@ enum Fault {
 impl Trial<'_> {
     /// Makes what is kept stand, of which these places were added last and brought a fault.
     fn stand(&mut self, names: Vec<Place>, mut fault: Fault) {
-        for round in 0..ROUNDS {
+        let mut before = BTreeMap::new();
+        for _ in 0..ROUNDS {
             let Fault::Tests(failed) = &fault else { break };
-            if !self.take_out(failed, round) {
+            if !self.take_out(failed, &mut before) {
                 break;
             }
             match self.tried() {
@@ -68,32 +72,35 @@ impl Trial<'_> {
         self.halve(back, &fault);
     }
 
-    /// Takes out what failed tests ask for, the wider the more often that was of no use. Returns
-    /// whether there was any.
-    fn take_out(&mut self, failed: &[TestOutcome], round: usize) -> bool {
+    /// Takes out what failed tests ask for, the wider the more often that was of no use `before`.
+    /// Returns whether there was any.
+    fn take_out(&mut self, failed: &[TestOutcome], before: &mut BTreeMap<Question, usize>) -> bool {
         let mut by_host: BTreeMap<&str, Vec<&Place>> = BTreeMap::new();
         for place in self.seen.places.keys() {
             by_host.entry(&place.host).or_default().push(place);
         }
         let mut against: BTreeMap<Place, String> = BTreeMap::new();
-        let mut asked_before = BTreeSet::new();
+        let mut asked = BTreeSet::new();
         for test in failed {
             let Some((scheme, authority)) = &test.asked else { continue };
             let host = plain(authority.host());
             let (worker, port) = (test.worker.as_str(), authority.port());
-            if !asked_before.insert((worker, scheme.as_str(), authority.to_string())) {
+            let question = (worker.to_owned(), scheme.as_str(), authority.to_string());
+            if !asked.insert(question.clone()) {
                 continue;
             }
+            let times = before.entry(question).or_default();
+            *times += 1;
             let places = by_host.get(host.as_str()).map(Vec::as_slice).unwrap_or_default();
             let is_theirs = |place: &&&Place| place.worker == worker;
             let is_this = |place: &&&Place| {
                 is_theirs(place) && place.port == port && place.scheme == scheme.as_str()
             };
             let mut found: Vec<&&Place> = Vec::new();
-            if round == 0 {
+            if *times == 1 {
                 found = places.iter().filter(is_this).collect();
             }
-            if found.is_empty() && round <= 1 {
+            if found.is_empty() && *times <= 2 {
                 found = places.iter().filter(is_theirs).collect();
             }
             if found.is_empty() {

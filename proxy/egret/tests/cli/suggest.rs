@@ -141,7 +141,6 @@ fn what_must_not_be_opened_is_left_out_and_counted() {
         deny("gone.test", "dns_failed"),
         json!({ "host": "inside.test", "port": 443, "scheme": "https", "verdict": "allow", "addresses": ["10.0.0.1"], "reason": "egress.allowed" }),
         json!({ "reason": "egress.request_malformed" }),
-        json!({ "method": "GET", "scheme": "https", "host": "tls.test", "port": 443, "path": "/", "reason": "egress.scheme_not_allowed" }),
         deny("fine.test", "host_not_allowed"),
     ]);
     let text = suggested(&place, &[]);
@@ -154,7 +153,6 @@ fn what_must_not_be_opened_is_left_out_and_counted() {
         "#   1 refused with egress.dns_failed, for which no rule is missing, such as gone.test:443\n",
         "#   1 to names with forbidden addresses, which `[[network.allow]]` opens, such as inside.test:443\n",
         "#   1 that cannot be understood, or of nobody known\n",
-        "#   1 that ask the proxy to speak TLS for them\n",
     ] {
         assert!(text.contains(said), "{said}\n{text}");
     }
@@ -339,6 +337,21 @@ fn what_many_tests_speak_against_takes_nothing_else_with_it() {
     for at in 10..70 {
         let named = text.contains(&format!("    \"h{at}.test\",\n"));
         assert_eq!(named, at % 5 != 0, "{at}\n{text}");
+    }
+}
+
+#[test]
+fn what_fails_for_one_worker_after_another_takes_no_other_port_with_it() {
+    let seen = ["w1", "w2"]
+        .map(|worker| [request(worker, "GET", "a.test", "/a%20b"), tunnel(worker, "a.test", 443)]);
+    let place = place(&seen.concat());
+    let deny = "[[rule]]\nid = \"no-root\"\neffect = \"deny\"\nhosts = [\"a.test\"]\n\
+                schemes = [\"http\"]\npaths = [\"/\"]\n\n[[test]]";
+    place.write("base.toml", &super::place::POLICY.replacen("[[test]]", deny, 1));
+    let text = suggested(&place, &["--base", "base.toml"]);
+    assert!(text.contains("such as http://a.test:80\n"), "{text}");
+    for worker in ["w1", "w2"] {
+        explained(&place, &["GET", "https://a.test/", "--worker", worker], 0);
     }
 }
 
